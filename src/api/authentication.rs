@@ -1,0 +1,67 @@
+//! IIS's "other authentication modules": what is tried where no certificate decided.
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema copies each struct, its `pub` included, into a function"
+)]
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One module; exactly one field is set.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.bearer) && !has(self.negotiate) && !has(self.external)")
+        .message("bearer, negotiate and external are reserved and not built yet: write basic or anonymous"),
+    validation = Rule::new("[has(self.basic), has(self.anonymous), has(self.bearer), has(self.negotiate), has(self.external)].exists_one(x, x)")
+        .message("an entry of authentication is exactly one module: write basic or anonymous, each as an entry of its own")
+)]
+pub struct AuthenticationModule {
+    /// User name and password (RFC 7617).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<Basic>,
+    /// Nobody in particular: admits whoever offered nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<Anonymous>,
+    /// Reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<Reserved>,
+    /// Reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negotiate: Option<Reserved>,
+    /// Reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<Reserved>,
+}
+
+/// The Basic scheme.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Basic {
+    /// Account Secrets (username, password) or htpasswd Secrets (key auth or users; bcrypt, SHA-crypt, APR1).
+    #[schemars(length(min = 1, max = 64))]
+    pub secret_refs: Vec<CredentialsRef>,
+    /// The realm of the challenge; left out, the policy's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r#"^[\x20-\x21\x23-\x5B\x5D-\x7E]+$"#))]
+    pub realm: Option<String>,
+}
+
+/// A Secret of the policy's namespace that says who may log on.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CredentialsRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The anonymous module: it has no settings.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Anonymous {}
+
+/// A field whose meaning is not built yet. It exists so that writing it is refused, not silently dropped.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct Reserved {}

@@ -1,0 +1,35 @@
+//! What people write: the `CertMappingPolicy` resource of group `certmap.dev`, as serde types, JSON schema and CEL.
+//!
+//! This room holds words, not behaviour: nothing here decides, compiles or reads anything. The words are IIS's where IIS
+//! has one (`sslFlags`, `oneToOne`, `permissionMode`, `certificateSubField`, …) and Kubernetes' elsewhere
+//! (`targetRefs`, `conditions`). Each rule that a value alone can break stands here as a schema bound or a CEL rule whose
+//! message says what to write instead; what needs other objects is found in `compile`.
+
+mod authentication;
+mod crd;
+mod forward;
+mod mapping;
+mod policy;
+mod status;
+
+pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
+pub use crd::{crd_yaml, schema};
+pub use forward::{CertificateFormat, Forward};
+pub use mapping::{
+    Account, CertificateField, CertificateRef, ManyToOne, ManyToOneMapping, MatchRule, OneToOne,
+    OneToOneMapping, PermissionMode, SecretRef,
+};
+pub use policy::{
+    AdmitAnyVerified, CaCertificateRef, CertMappingPolicy, CertMappingPolicySpec, ObjectKind,
+    SslFlag, TargetRef, Trust, UserFrom,
+};
+pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus};
+
+/// The API group of certmap's own kinds.
+pub const GROUP: &str = "certmap.dev";
+/// `spec.controller` of the IngressClasses that certmap serves.
+pub const CONTROLLER_NAME: &str = "certmap.dev/ingress-controller";
+/// The usual name of that IngressClass.
+pub const CLASS_NAME: &str = "certmap";
+/// An Ingress with this annotation set to "true" is refused (503) while no accepted policy targets it.
+pub const POLICY_REQUIRED_ANNOTATION: &str = "certmap.dev/policy-required";

@@ -1,0 +1,27 @@
+//! What compiling has to say about an object.
+
+use super::world::ObjectRef;
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    /// Something refuses, or is not in force.
+    Error,
+    /// Everything works, perhaps not as meant.
+    Warning,
+}
+
+/// One thing to say about one object.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Whom it concerns.
+    pub object: ObjectRef,
+    /// The path of the field, such as `spec.oneToOne.mappings[3].account.secretRef`; empty for the whole object.
+    pub field: String,
+    /// A stable CamelCase word, as Kubernetes conditions have it.
+    pub reason: &'static str,
+    /// One sentence: what is wrong and what to do.
+    pub message: String,
+}

@@ -1,0 +1,173 @@
+//! Every object that certmap knows of, as its source last saw it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::core::ObjectMeta;
+
+use crate::api::CertMappingPolicy;
+
+/// The kinds that are read.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ObjectKind {
+    /// certmap.dev/v1alpha1.
+    CertMappingPolicy,
+    /// v1.
+    ConfigMap,
+    /// discovery.k8s.io/v1.
+    EndpointSlice,
+    /// networking.k8s.io/v1.
+    Ingress,
+    /// networking.k8s.io/v1; cluster-scoped.
+    IngressClass,
+    /// v1.
+    Secret,
+    /// v1.
+    Service,
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Namespace and name; the namespace of a cluster-scoped object is empty.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ObjectName {
+    /// Empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// A name in a namespace.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// One object among all.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: ObjectName,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// A policy, or what is left of one that cannot be read.
+#[derive(Clone, Debug)]
+pub enum PolicyObject {
+    /// As written.
+    Readable(Arc<CertMappingPolicy>),
+    /// It cannot be read and never could: the Ingresses that it names are refused.
+    Unreadable {
+        /// Names of Ingresses in its namespace, as far as they can be made out.
+        targets: Vec<String>,
+    },
+}
+
+/// An object of a kind that certmap reads.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A policy that was read.
+    Policy(Arc<CertMappingPolicy>),
+    /// A ConfigMap.
+    ConfigMap(Arc<ConfigMap>),
+    /// An EndpointSlice.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// An Ingress.
+    Ingress(Arc<Ingress>),
+    /// An IngressClass.
+    IngressClass(Arc<IngressClass>),
+    /// A Secret.
+    Secret(Arc<Secret>),
+    /// A Service.
+    Service(Arc<Service>),
+}
+
+impl Object {
+    /// Kind and name.
+    #[must_use]
+    pub fn reference(&self) -> ObjectRef {
+        let (kind, metadata) = match self {
+            Self::Policy(object) => (ObjectKind::CertMappingPolicy, &object.metadata),
+            Self::ConfigMap(object) => (ObjectKind::ConfigMap, &object.metadata),
+            Self::EndpointSlice(object) => (ObjectKind::EndpointSlice, &object.metadata),
+            Self::Ingress(object) => (ObjectKind::Ingress, &object.metadata),
+            Self::IngressClass(object) => (ObjectKind::IngressClass, &object.metadata),
+            Self::Secret(object) => (ObjectKind::Secret, &object.metadata),
+            Self::Service(object) => (ObjectKind::Service, &object.metadata),
+        };
+        ObjectRef { kind, name: ObjectName::of(metadata) }
+    }
+}
+
+/// Every object. Two worlds share what did not change by pointer, which is how `compile` knows what to reuse.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Policies.
+    pub policies: BTreeMap<ObjectName, PolicyObject>,
+    /// ConfigMaps.
+    pub config_maps: BTreeMap<ObjectName, Arc<ConfigMap>>,
+    /// EndpointSlices.
+    pub endpoint_slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
+    /// Ingresses.
+    pub ingresses: BTreeMap<ObjectName, Arc<Ingress>>,
+    /// IngressClasses.
+    pub ingress_classes: BTreeMap<ObjectName, Arc<IngressClass>>,
+    /// Secrets.
+    pub secrets: BTreeMap<ObjectName, Arc<Secret>>,
+    /// Services.
+    pub services: BTreeMap<ObjectName, Arc<Service>>,
+    /// Something that may have been a policy could never be read: routes without a policy are refused.
+    pub incomplete: bool,
+}
+
+impl World {
+    /// Adds an object, or replaces the one of its kind and name.
+    pub fn apply(&mut self, object: Object) {
+        let name = object.reference().name;
+        match object {
+            Object::Policy(object) => {
+                drop(self.policies.insert(name, PolicyObject::Readable(object)))
+            }
+            Object::ConfigMap(object) => drop(self.config_maps.insert(name, object)),
+            Object::EndpointSlice(object) => drop(self.endpoint_slices.insert(name, object)),
+            Object::Ingress(object) => drop(self.ingresses.insert(name, object)),
+            Object::IngressClass(object) => drop(self.ingress_classes.insert(name, object)),
+            Object::Secret(object) => drop(self.secrets.insert(name, object)),
+            Object::Service(object) => drop(self.services.insert(name, object)),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Certificate bytes → facts: who a certificate names, who issued it, when it holds.
+//!
+//! Pure: no clock, no sockets, nothing that waits. Nothing here says whether a certificate may be believed; that is
+//! `policy`'s. Names are read from the DER, never from printed text, because a printed name can be made to say anything.
+
+mod certificate;
+mod encoding;
+mod fingerprint;
+mod name;
+mod san;
+
+pub use certificate::{CertificateError, PeerCertificate, Validity};
+pub use encoding::{EncodingError, read_certificates};
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use name::{Attribute, AttributeType, DistinguishedName, NameError};
+pub use san::SubjectAltName;

@@ -1,0 +1,46 @@
+//! The names of a subjectAltName extension (RFC 5280, 4.2.1.6), each under its own type.
+
+use x509_parser::asn1_rs::{Any, FromDer, Tag};
+use x509_parser::extensions::GeneralName;
+
+/// Microsoft's user principal name, an otherName: 1.3.6.1.4.1.311.20.2.3.
+const UPN: &[u8] = &[0x2B, 6, 1, 4, 1, 0x82, 0x37, 20, 2, 3];
+
+/// The alternative names that certmap uses. A name of one type is never compared with one of another.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SubjectAltName {
+    /// rfc822Name.
+    pub emails: Vec<Box<str>>,
+    /// otherName with Microsoft's user principal name.
+    pub upns: Vec<Box<str>>,
+    /// dNSName.
+    pub dns: Vec<Box<str>>,
+    /// uniformResourceIdentifier.
+    pub uris: Vec<Box<str>>,
+}
+
+impl SubjectAltName {
+    pub(super) fn from_general_names(names: &[GeneralName<'_>]) -> Self {
+        let mut san = Self::default();
+        for name in names {
+            match name {
+                GeneralName::RFC822Name(email) => san.emails.push((*email).into()),
+                GeneralName::DNSName(dns) => san.dns.push((*dns).into()),
+                GeneralName::URI(uri) => san.uris.push((*uri).into()),
+                GeneralName::OtherName(oid, value) if oid.as_bytes() == UPN => {
+                    san.upns.extend(utf8_in_context_tag(value));
+                }
+                _ => {}
+            }
+        }
+        san
+    }
+}
+
+/// `[0] EXPLICIT UTF8String`, which is how a UPN is written.
+fn utf8_in_context_tag(der: &[u8]) -> Option<Box<str>> {
+    let (_, outer) = Any::from_der(der).ok()?;
+    let (rest, inner) = Any::from_der(outer.data).ok()?;
+    let text = std::str::from_utf8(inner.data).ok()?;
+    (inner.tag() == Tag::Utf8String && rest.is_empty()).then(|| text.into())
+}
