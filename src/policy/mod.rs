@@ -1,7 +1,34 @@
-//! Compiled rules and `decide`: facts about a request in, a verdict with its trace out.
+//! Compiled rules and [`decide`]: facts about a request in, a verdict with its trace out.
+//!
+//! Pure: time is an argument, nothing waits, nothing is read. What needs the outside is asked for ([`Decision::Ask`]).
+//! Every way through `decide` ends in a [`Permit`] or in a refusal with a reason; a permit cannot be made elsewhere.
 
+mod account;
+mod compiled;
+mod decide;
+mod denial;
+mod flags;
 mod forward;
+mod many_to_one;
+mod one_to_one;
+mod pattern;
 mod permit;
+mod rule;
+mod subject;
+mod trace;
+mod trust;
 
+pub use account::Account;
+pub use compiled::{Guard, Module, Policy};
+pub use decide::{Decision, decide};
+pub use denial::{Denial, DenialCode};
+pub use flags::SslFlags;
 pub use forward::ForwardSettings;
+pub use many_to_one::{ManyToOneMapping, ManyToOneMappings};
+pub use one_to_one::{OneToOneMapping, OneToOneMappings, OneToOneMatch};
+pub use pattern::Pattern;
 pub use permit::{Mechanism, Permit, VerifiedCertificate};
+pub use rule::{Mismatch, Rule, UnknownAttribute};
+pub use subject::{ClientCertificate, Subject};
+pub use trace::{Trace, TraceLine, TraceOutcome};
+pub use trust::{ChainResult, ChainVerdict, TrustBundle, TrustError, VerdictCache};

@@ -1,0 +1,86 @@
+//! A policy ready to decide.
+
+use std::sync::Arc;
+
+use super::denial::DenialCode;
+use super::flags::SslFlags;
+use super::forward::ForwardSettings;
+use super::many_to_one::ManyToOneMappings;
+use super::one_to_one::OneToOneMappings;
+use super::trust::TrustBundle;
+use crate::api::{SslFlag, UserFrom};
+use crate::auth::BasicUsers;
+
+/// What `CertMappingPolicy` says, compiled; several objects may have joined in one.
+#[derive(Debug)]
+pub struct Policy {
+    /// namespace/name of the object; of the oldest, where several joined.
+    pub name: Arc<str>,
+    /// What is demanded of the connection.
+    pub flags: SslFlags,
+    /// Whether http is redirected to https instead of refused.
+    pub https_redirect: bool,
+    /// Who may issue certificates; none where that could not be made out, which refuses everyone who needs it.
+    pub trust: Option<Arc<TrustBundle>>,
+    /// Whether the CAs' names are sent in the handshake.
+    pub advertise_issuers: bool,
+    /// Looked up first.
+    pub one_to_one: Arc<OneToOneMappings>,
+    /// Looked through next.
+    pub many_to_one: Arc<ManyToOneMappings>,
+    /// Whether every verified certificate is let in.
+    pub admit_any_verified: Option<UserFrom>,
+    /// What is tried where no certificate decided.
+    pub modules: Vec<Module>,
+    /// What the backend is told.
+    pub forward: Arc<ForwardSettings>,
+}
+
+impl Policy {
+    /// Whether a certificate matters here at all.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.flags.contains(SslFlag::SslNegotiateCert)
+    }
+}
+
+/// One of IIS's "other authentication modules".
+#[derive(Debug)]
+pub enum Module {
+    /// User name and password.
+    Basic {
+        /// Who may log on.
+        users: BasicUsers,
+        /// The realm of the challenge.
+        realm: Box<str>,
+    },
+    /// Whoever offers nothing.
+    Anonymous,
+}
+
+/// What stands before a route.
+#[derive(Clone, Debug)]
+pub enum Guard {
+    /// Nothing: no policy was ever asked for.
+    Open,
+    /// Every one of these must admit; the strictest is first and names the user.
+    Policed(Arc<[Arc<Policy>]>),
+    /// Nobody passes.
+    Shut {
+        /// One of the 503s.
+        code: DenialCode,
+        /// For the log.
+        reason: Arc<str>,
+    },
+}
+
+impl Guard {
+    /// The policies; none where the route is open or shut.
+    #[must_use]
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        match self {
+            Self::Policed(policies) => policies,
+            Self::Open | Self::Shut { .. } => &[],
+        }
+    }
+}
