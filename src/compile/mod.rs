@@ -1,7 +1,190 @@
-//! World of objects → Snapshot and findings: a pure function.
+//! World of objects → [`Snapshot`] and findings: a pure function.
+//!
+//! No clock, no sockets, nothing that waits. What cannot be made out becomes something that refuses and a [`Finding`]
+//! that names object, field, reason and remedy; nothing else stops because of it. Parts whose objects did not change
+//! are taken over from the last time.
 
+mod account;
+mod attach;
+mod backends;
+mod certificates;
+mod dependency;
 mod finding;
+mod policy;
+mod routes;
+mod server_certificates;
 mod world;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::sign::CertifiedKey;
 
 pub use finding::{Finding, Severity};
 pub use world::{Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, World};
+
+use attach::{Attachments, KeptPolicies};
+use backends::{Backends, KeptBackends, Reached};
+use certificates::LastGood;
+use routes::{Hosts, Router};
+use server_certificates::{KeptCertificates, ServerCertificateReader};
+
+use crate::policy::Policy;
+use crate::snapshot::{
+    ClientCertificateTerms, HostPattern, HostTable, IdentityHeaders, ServerCertificates, Snapshot,
+    Tls, VirtualHost, server_config,
+};
+
+/// What does not come from objects.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The objects come from a directory: loopback endpoints are allowed, and Ingresses without a class are ours.
+    pub directory: bool,
+    /// Every Ingress needs a policy.
+    pub policy_required: bool,
+    /// Shown to clients whose host has no certificate.
+    pub fallback_certificate: Arc<CertifiedKey>,
+}
+
+/// What the next compilation may take over.
+#[derive(Clone, Debug, Default)]
+pub struct Reuse {
+    policies: KeptPolicies,
+    backends: KeptBackends,
+    certificates: KeptCertificates,
+    last_good: LastGood,
+    generation: u64,
+}
+
+/// What became of a world.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What is served.
+    pub snapshot: Snapshot,
+    /// What there is to say, in order.
+    pub findings: Vec<Finding>,
+    /// For the next time.
+    pub reuse: Reuse,
+}
+
+/// rustls refuses the configuration: a fault of this program, not of any object.
+#[derive(Debug, thiserror::Error)]
+#[error("no TLS configuration can be made: {0}")]
+pub struct CompileError(#[from] rustls::Error);
+
+/// Compiles.
+///
+/// # Errors
+/// The TLS provider is unusable; objects are never to blame.
+pub fn compile(
+    world: &World,
+    previous: &Reuse,
+    options: &Options,
+) -> Result<Compiled, CompileError> {
+    let mut attachments = Attachments::new(
+        world,
+        options.policy_required,
+        &previous.policies,
+        previous.last_good.clone(),
+    );
+    let mut backends = Backends::new(world, options.directory, &previous.backends);
+    let mut server_certificates = ServerCertificateReader::new(world, &previous.certificates);
+    let mut router = Router::new(
+        world,
+        options.directory,
+        &mut attachments,
+        &mut backends,
+        &mut server_certificates,
+    );
+    router.route_all();
+    let Router { hosts, certificates, reached, mut findings, .. } = router;
+    findings.extend(unprotected(&reached));
+    findings.append(&mut attachments.findings);
+    findings.sort();
+    findings.dedup();
+    let certificates = ServerCertificates {
+        by_host: certificates,
+        fallback: options.fallback_certificate.clone(),
+    };
+    let mut policies: Vec<Arc<Policy>> =
+        policies_of(hosts.values().flat_map(HashMap::values)).collect();
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    policies.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    let headers = policies.iter().filter_map(|policy| policy.forward.user_header.as_deref());
+    let identity_headers = IdentityHeaders::new(headers);
+    let (hosts, tls) = virtual_hosts(hosts, certificates)?;
+    let generation = previous.generation + 1;
+    let snapshot = Snapshot { generation, hosts, tls, identity_headers, policies };
+    let reuse = Reuse {
+        policies: attachments.kept,
+        last_good: attachments.last_good,
+        backends: backends.kept,
+        certificates: server_certificates.kept,
+        generation,
+    };
+    Ok(Compiled { snapshot, findings, reuse })
+}
+
+fn policies_of<'a>(
+    routes: impl Iterator<Item = &'a crate::snapshot::Route>,
+) -> impl Iterator<Item = Arc<Policy>> {
+    routes.flat_map(|route| route.guard.policies().iter().cloned())
+}
+
+/// Hosts with the same terms share one TLS configuration.
+fn virtual_hosts(
+    hosts: Hosts,
+    certificates: ServerCertificates,
+) -> Result<(HostTable<Arc<VirtualHost>>, Tls), CompileError> {
+    let certificates = Arc::new(certificates);
+    let plain = server_config(&ClientCertificateTerms::default(), certificates.clone())?;
+    let mut shared: HashMap<(Option<_>, bool), (Arc<ClientCertificateTerms>, Arc<ServerConfig>)> =
+        HashMap::new();
+    let (mut table, mut asking) = (HostTable::default(), HostTable::default());
+    for (pattern, routes) in hosts {
+        let policies: Vec<Arc<Policy>> = policies_of(routes.values()).collect();
+        let terms = ClientCertificateTerms::of(&policies);
+        let (terms, config) = if terms.asks {
+            let key = (terms.trust, terms.hints.is_empty());
+            if !shared.contains_key(&key) {
+                let config = server_config(&terms, certificates.clone())?;
+                shared.insert(key, (Arc::new(terms.clone()), config));
+            }
+            shared.get(&key).map_or((Arc::new(terms), None), |(terms, config)| {
+                (terms.clone(), Some(config.clone()))
+            })
+        } else {
+            (Arc::new(terms), None)
+        };
+        asking.insert(pattern.clone(), config);
+        insert(&mut table, pattern, terms, routes);
+    }
+    Ok((table, Tls { plain, asking }))
+}
+
+fn insert(
+    table: &mut HostTable<Arc<VirtualHost>>,
+    pattern: HostPattern,
+    terms: Arc<ClientCertificateTerms>,
+    routes: HashMap<crate::snapshot::PathPattern, crate::snapshot::Route>,
+) {
+    table.insert(pattern.clone(), Arc::new(VirtualHost::new(pattern, terms, routes)));
+}
+
+/// A way past a policy: a route without one to a Service that another route protects.
+fn unprotected(reached: &Reached) -> impl Iterator<Item = Finding> {
+    let both =
+        reached.iter().filter(|(_, (open, policed))| !open.is_empty() && !policed.is_empty());
+    both.map(|(service, (open, policed))| Finding {
+        severity: Severity::Warning,
+        object: ObjectRef { kind: ObjectKind::Service, name: service.clone() },
+        field: String::new(),
+        reason: "ReachedWithoutPolicy",
+        message: format!(
+            "{} reaches it without a policy, while {} protects it: target the Ingress with a policy too, if that is not meant",
+            open.join(", "),
+            policed.join(", ")
+        ),
+    })
+}

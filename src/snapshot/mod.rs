@@ -1,5 +1,22 @@
-//! What control and data plane share: immutable once made.
+//! What control and data plane share: one [`Snapshot`], immutable once made, behind one pointer.
+//!
+//! Routing and the names of hosts and paths are pure. TLS configurations stand here because which one a handshake gets
+//! and which route a request gets must be answered by the same table.
 
 mod backend;
+mod host;
+mod identity_headers;
+mod path;
+mod route;
+mod store;
+mod terms;
+mod tls;
 
 pub use backend::Backend;
+pub use host::{HostName, HostPattern, HostTable};
+pub use identity_headers::IdentityHeaders;
+pub use path::{AmbiguousPath, canonical, unambiguous};
+pub use route::{PathPattern, Route, VirtualHost};
+pub use store::{Snapshot, SnapshotStore};
+pub use terms::{ClientCertificateTerms, server_config};
+pub use tls::{ServerCertificates, Tls};

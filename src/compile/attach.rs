@@ -1,0 +1,234 @@
+//! Which policies stand before an Ingress: a missing, unreadable or conflicting one never makes it laxer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+
+use super::certificates::LastGood;
+use super::dependency::{Dependency, Lookup, are_unchanged};
+use super::finding::{Finding, Severity};
+use super::policy::{acceptable, compile_policy};
+use super::world::{ObjectKind, ObjectName, ObjectRef, PolicyObject, World};
+use crate::api::{CertMappingPolicy, CertMappingPolicySpec, GROUP, POLICY_REQUIRED_ANNOTATION};
+use crate::policy::{DenialCode, Guard, Policy};
+
+/// Compiled policies by the objects that joined in them, for the next time.
+pub(super) type KeptPolicies = HashMap<Vec<ObjectName>, KeptPolicy>;
+
+/// One compiled policy and what it was made from.
+#[derive(Clone, Debug)]
+pub(super) struct KeptPolicy {
+    objects: Vec<Arc<CertMappingPolicy>>,
+    dependencies: Vec<Dependency>,
+    policy: Arc<Policy>,
+    findings: Vec<Finding>,
+}
+
+impl KeptPolicy {
+    fn is_current(&self, joined: &[(ObjectName, Arc<CertMappingPolicy>)], world: &World) -> bool {
+        let same = self.objects.iter().zip(joined).all(|(then, (_, now))| Arc::ptr_eq(then, now));
+        same && self.objects.len() == joined.len() && are_unchanged(&self.dependencies, world)
+    }
+}
+
+/// Attaches policies to Ingresses.
+pub(super) struct Attachments<'a> {
+    world: &'a World,
+    policy_required: bool,
+    by_target: HashMap<ObjectName, Vec<&'a ObjectName>>,
+    earlier: &'a KeptPolicies,
+    pub(super) kept: KeptPolicies,
+    pub(super) last_good: LastGood,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl<'a> Attachments<'a> {
+    pub(super) fn new(
+        world: &'a World,
+        policy_required: bool,
+        earlier: &'a KeptPolicies,
+        last_good: LastGood,
+    ) -> Self {
+        let mut by_target: HashMap<ObjectName, Vec<&ObjectName>> = HashMap::new();
+        for (name, object) in &world.policies {
+            for target in targets(object) {
+                by_target.entry(ObjectName::new(&name.namespace, target)).or_default().push(name);
+            }
+        }
+        let (kept, findings) = (KeptPolicies::new(), Vec::new());
+        Self { world, policy_required, by_target, earlier, kept, last_good, findings }
+    }
+
+    /// What stands before an Ingress.
+    pub(super) fn guard(
+        &mut self,
+        name: &ObjectName,
+        ingress: &Ingress,
+        class: Option<&IngressClass>,
+    ) -> Guard {
+        let targeting = self.by_target.get(name).cloned().unwrap_or_default();
+        if !targeting.is_empty() {
+            return self.joined(&targeting);
+        }
+        if let Some(default) = class.and_then(default_policy) {
+            return match self.world.policies.get_key_value(&default) {
+                Some((name, _)) => self.joined(&[name]),
+                None => shut(
+                    DenialCode::PolicyMissing,
+                    format!("the class's default policy {default} does not exist"),
+                ),
+            };
+        }
+        let required = ingress
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(POLICY_REQUIRED_ANNOTATION));
+        // Whatever is written there but "false" was meant to close something.
+        if self.policy_required || required.is_some_and(|required| required != "false") {
+            return shut(
+                DenialCode::PolicyMissing,
+                format!("a policy is required, and none targets Ingress {name}"),
+            );
+        }
+        if self.world.incomplete {
+            return shut(
+                DenialCode::PolicyUnusable,
+                "a manifest that may hold a policy cannot be read",
+            );
+        }
+        Guard::Open
+    }
+
+    /// The policies as one, the oldest first.
+    fn joined(&mut self, names: &[&'a ObjectName]) -> Guard {
+        let mut joined = Vec::new();
+        for name in names {
+            match self.world.policies.get(*name) {
+                Some(PolicyObject::Readable(policy)) => {
+                    joined.push(((*name).clone(), policy.clone()))
+                }
+                Some(PolicyObject::Unreadable { .. }) | None => {
+                    return shut(
+                        DenialCode::PolicyUnusable,
+                        format!("CertMappingPolicy {name} cannot be read"),
+                    );
+                }
+            }
+        }
+        joined.sort_by_cached_key(|(name, policy)| {
+            (policy.metadata.creation_timestamp.clone().map(|time| time.0), name.clone())
+        });
+        joined.dedup_by(|(a, _), (b, _)| a == b);
+        self.check(&joined).unwrap_or_else(|| self.compiled(&joined))
+    }
+
+    /// The refusal where a policy cannot be accepted, or two contradict each other.
+    fn check(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Option<Guard> {
+        for (name, policy) in joined {
+            if let Err((field, message)) = acceptable(&policy.spec) {
+                self.find(name, field, "Invalid", message.to_owned());
+                return Some(shut(
+                    DenialCode::PolicyUnusable,
+                    format!("CertMappingPolicy {name}: {message}"),
+                ));
+            }
+        }
+        let (_, first) = joined.first()?;
+        let names = joined.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(", ");
+        let field = joined.iter().find_map(|(_, other)| difference(&first.spec, &other.spec))?;
+        for (name, _) in joined {
+            let message = format!(
+                "policies {names} target the same Ingress and differ in {field}: make it equal, or keep one policy; until then it answers 503.91"
+            );
+            self.find(name, field, "Conflicted", message);
+        }
+        Some(shut(DenialCode::PolicyConflicted, format!("policies {names} differ in {field}")))
+    }
+
+    fn compiled(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Guard {
+        let key: Vec<ObjectName> = joined.iter().map(|(name, _)| name.clone()).collect();
+        if !self.kept.contains_key(&key) {
+            let earlier =
+                self.earlier.get(&key).filter(|kept| kept.is_current(joined, self.world)).cloned();
+            if let Some(kept) = earlier.or_else(|| self.compile(joined)) {
+                self.findings.extend(kept.findings.iter().cloned());
+                self.kept.insert(key.clone(), kept);
+            }
+        }
+        match self.kept.get(&key) {
+            Some(kept) => Guard::Policed([kept.policy.clone()].into()),
+            None => shut(DenialCode::PolicyMissing, "no policy"),
+        }
+    }
+
+    fn compile(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Option<KeptPolicy> {
+        let lookup = Lookup::new(self.world);
+        let (policy, findings) = compile_policy(joined, &lookup, &mut self.last_good)?;
+        Some(KeptPolicy {
+            objects: joined.iter().map(|(_, object)| object.clone()).collect(),
+            dependencies: lookup.into_dependencies(),
+            policy: Arc::new(policy),
+            findings,
+        })
+    }
+
+    fn find(&mut self, policy: &ObjectName, field: &str, reason: &'static str, message: String) {
+        let object = ObjectRef { kind: ObjectKind::CertMappingPolicy, name: policy.clone() };
+        self.findings.push(Finding {
+            severity: Severity::Error,
+            object,
+            field: field.to_owned(),
+            reason,
+            message,
+        });
+    }
+}
+
+fn targets(object: &PolicyObject) -> Vec<&str> {
+    match object {
+        PolicyObject::Readable(policy) => {
+            policy.spec.target_refs.iter().map(|target| &*target.name).collect()
+        }
+        PolicyObject::Unreadable { targets } => targets.iter().map(String::as_str).collect(),
+    }
+}
+
+fn shut(code: DenialCode, reason: impl Into<String>) -> Guard {
+    Guard::Shut { code, reason: reason.into().into() }
+}
+
+/// `spec.parameters` of an IngressClass, where it names a policy.
+fn default_policy(class: &IngressClass) -> Option<ObjectName> {
+    let parameters = class.spec.as_ref()?.parameters.as_ref()?;
+    let ours =
+        parameters.api_group.as_deref() == Some(GROUP) && parameters.kind == "CertMappingPolicy";
+    ours.then(|| {
+        ObjectName::new(parameters.namespace.as_deref().unwrap_or_default(), &parameters.name)
+    })
+}
+
+/// The first field in which two policies differ that must be equal to join.
+fn difference(a: &CertMappingPolicySpec, b: &CertMappingPolicySpec) -> Option<&'static str> {
+    let flags = |spec: &CertMappingPolicySpec| {
+        let mut flags = spec.ssl_flags.clone();
+        flags.sort_unstable();
+        flags
+    };
+    let enabled = |spec: &CertMappingPolicySpec| {
+        let one_to_one = spec.one_to_one.as_ref().is_none_or(|one_to_one| one_to_one.enabled);
+        (one_to_one, spec.many_to_one.as_ref().is_none_or(|many_to_one| many_to_one.enabled))
+    };
+    let checks = [
+        (flags(a) == flags(b), "spec.sslFlags"),
+        (a.https_redirect == b.https_redirect, "spec.httpsRedirect"),
+        (a.trust == b.trust, "spec.trust"),
+        (enabled(a).0 == enabled(b).0, "spec.oneToOne.enabled"),
+        (enabled(a).1 == enabled(b).1, "spec.manyToOne.enabled"),
+        (a.admit_any_verified == b.admit_any_verified, "spec.admitAnyVerified"),
+        (a.authentication == b.authentication, "spec.authentication"),
+        (a.forward == b.forward, "spec.forward"),
+    ];
+    checks.into_iter().find(|(equal, _)| !equal).map(|(_, field)| field)
+}

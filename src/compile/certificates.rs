@@ -1,0 +1,144 @@
+//! Certificates out of ConfigMaps and Secrets.
+//!
+//! Last good is kept for each object and key: one that is there but cannot be read stays what it was, one that is
+//! deleted is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+
+use super::dependency::Lookup;
+use super::world::ObjectName;
+use crate::api::ObjectKind;
+use crate::identity::read_certificates;
+
+/// Kind, object, key.
+type Place = (&'static str, ObjectName, String);
+
+/// What was last read, by place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastGood(HashMap<Place, Arc<[CertificateDer<'static>]>>);
+
+/// Certificates, perhaps older than what is there now.
+pub(super) struct Found {
+    pub(super) certificates: Arc<[CertificateDer<'static>]>,
+    /// Why they are not what is there now.
+    pub(super) stale: Option<String>,
+}
+
+impl LastGood {
+    /// Reads the certificates of a key.
+    ///
+    /// # Errors
+    /// One sentence: object, key, reason, what to do.
+    pub(super) fn read(
+        &mut self,
+        lookup: &Lookup<'_>,
+        kind: ObjectKind,
+        name: &ObjectName,
+        key: &str,
+    ) -> Result<Found, String> {
+        let word = word(kind);
+        let place = (word, name.clone(), key.to_owned());
+        let Some(content) = content(lookup, kind, name, key) else {
+            self.0.remove(&place);
+            return Err(format!("{word} {name} does not exist: create it with the key {key}"));
+        };
+        let read = content.and_then(|bytes| {
+            read_certificates(&bytes).map_err(|error| format!("{word} {name}, key {key}: {error}"))
+        });
+        match read {
+            Ok(certificates) => {
+                let certificates: Arc<[_]> = certificates.into();
+                self.0.insert(place, certificates.clone());
+                Ok(Found { certificates, stale: None })
+            }
+            Err(problem) => match self.0.get(&place) {
+                Some(certificates) => {
+                    Ok(Found { certificates: certificates.clone(), stale: Some(problem) })
+                }
+                None => Err(problem),
+            },
+        }
+    }
+
+    /// Takes back what was read for a place, because it turned out to be of no use there.
+    pub(super) fn restore(
+        &mut self,
+        earlier: &Self,
+        kind: ObjectKind,
+        name: &ObjectName,
+        key: &str,
+    ) -> Option<Arc<[CertificateDer<'static>]>> {
+        let place = (word(kind), name.clone(), key.to_owned());
+        match earlier.0.get(&place) {
+            Some(certificates) => {
+                self.0.insert(place, certificates.clone());
+                Some(certificates.clone())
+            }
+            None => {
+                self.0.remove(&place);
+                None
+            }
+        }
+    }
+}
+
+/// `None` where the object is not there, an error where its key is not.
+fn content(
+    lookup: &Lookup<'_>,
+    kind: ObjectKind,
+    name: &ObjectName,
+    key: &str,
+) -> Option<Result<Vec<u8>, String>> {
+    let (bytes, mut keys): (Option<Vec<u8>>, Vec<&String>) = match kind {
+        ObjectKind::ConfigMap => {
+            let object = lookup.config_map(name)?;
+            let text = object
+                .data
+                .as_ref()
+                .and_then(|data| data.get(key))
+                .map(|text| text.as_bytes().to_vec());
+            let binary = || {
+                object
+                    .binary_data
+                    .as_ref()
+                    .and_then(|data| data.get(key))
+                    .map(|bytes| bytes.0.clone())
+            };
+            let keys = object.data.iter().flat_map(|data| data.keys());
+            (
+                text.or_else(binary),
+                keys.chain(object.binary_data.iter().flat_map(|data| data.keys())).collect(),
+            )
+        }
+        ObjectKind::Secret => {
+            let object = lookup.secret(name)?;
+            let bytes =
+                object.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone());
+            (bytes, object.data.iter().flat_map(|data| data.keys()).collect())
+        }
+    };
+    keys.sort();
+    Some(
+        bytes.ok_or_else(|| {
+            format!("{} {name} has no key {key} (keys: {})", word(kind), list(&keys))
+        }),
+    )
+}
+
+fn list(keys: &[&String]) -> String {
+    if keys.is_empty() {
+        "none".to_owned()
+    } else {
+        keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn word(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::ConfigMap => "ConfigMap",
+        ObjectKind::Secret => "Secret",
+    }
+}

@@ -1,0 +1,135 @@
+//! From host and path to what stands before the backend, and to the backend. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::backend::Backend;
+use super::host::HostPattern;
+use super::path::canonical;
+use super::terms::ClientCertificateTerms;
+use crate::policy::Guard;
+
+/// One path of one host.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// namespace/name of the Ingress.
+    pub ingress: Arc<str>,
+    /// What stands before it.
+    pub guard: Guard,
+    /// Where its requests go.
+    pub backend: Arc<Backend>,
+}
+
+/// Which paths a route is for.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PathPattern {
+    /// This path alone.
+    Exact(Box<str>),
+    /// This path and everything below it, element by element; without a trailing slash.
+    Prefix(Box<str>),
+}
+
+impl PathPattern {
+    /// A path of an Ingress with its `pathType`: Exact, or else a prefix.
+    #[must_use]
+    pub fn new(path: &str, exact: bool) -> Self {
+        let path = canonical(path);
+        if exact {
+            Self::Exact(path.into())
+        } else {
+            Self::Prefix(path.trim_end_matches('/').into())
+        }
+    }
+}
+
+/// One host's routes, and what its handshakes are like.
+#[derive(Clone, Debug)]
+pub struct VirtualHost {
+    /// Which hosts these are.
+    pub pattern: HostPattern,
+    /// What is asked of their clients in the handshake.
+    pub terms: Arc<ClientCertificateTerms>,
+    /// Whether any path has a policy, or refuses for want of one.
+    pub policed: bool,
+    routes: HashMap<PathPattern, Route>,
+}
+
+impl VirtualHost {
+    /// A host with these routes.
+    #[must_use]
+    pub fn new(
+        pattern: HostPattern,
+        terms: Arc<ClientCertificateTerms>,
+        routes: HashMap<PathPattern, Route>,
+    ) -> Self {
+        let policed = routes.values().any(|route| !matches!(route.guard, Guard::Open));
+        Self { pattern, terms, policed, routes }
+    }
+
+    /// The route of a canonical path: the exact one, else the one with the longest prefix.
+    #[must_use]
+    pub fn route(&self, path: &str) -> Option<&Route> {
+        if let Some(route) = self.routes.get(&PathPattern::Exact(path.into())) {
+            return Some(route);
+        }
+        let mut prefix = path.trim_end_matches('/');
+        loop {
+            if let Some(route) = self.routes.get(&PathPattern::Prefix(prefix.into())) {
+                return Some(route);
+            }
+            prefix = prefix.rsplit_once('/')?.0;
+        }
+    }
+
+    /// All routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = (&PathPattern, &Route)> {
+        self.routes.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(paths: &[(&str, bool)]) -> VirtualHost {
+        let route = |(path, exact): &(&str, bool)| {
+            let guard = Guard::Open;
+            let ingress = format!("{path} {exact}").into();
+            (PathPattern::new(path, *exact), Route { ingress, guard, backend: Arc::default() })
+        };
+        VirtualHost::new(HostPattern::Any, Arc::default(), paths.iter().map(route).collect())
+    }
+
+    #[test]
+    fn the_longest_prefix_by_element_wins_and_exact_goes_first() {
+        let host = host(&[
+            ("/", false),
+            ("/foo", false),
+            ("/foo/bar/", false),
+            ("/foo", true),
+            ("/é", false),
+        ]);
+        let find = |path: &str| host.route(path).map(|route| route.ingress.to_string());
+        for (path, expected) in [
+            ("/foo", "/foo true"),
+            ("/foo/", "/foo false"),
+            ("/foo/x", "/foo false"),
+            ("/foobar", "/ false"),
+            ("/foo/bar", "/foo/bar/ false"),
+            ("/foo/bar/baz", "/foo/bar/ false"),
+            ("/foo/barbaz", "/foo false"),
+            ("/%C3%A9/x", "/é false"),
+            ("/", "/ false"),
+        ] {
+            assert_eq!(find(path).as_deref(), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn without_a_root_other_paths_have_no_route() {
+        let host = host(&[("/foo", false), ("/only", true)]);
+        assert!(host.route("/bar").is_none());
+        assert!(host.route("/only/").is_none());
+        assert!(host.route("/").is_none());
+    }
+}

@@ -1,0 +1,71 @@
+//! The snapshot, and the one pointer through which everybody reads the newest.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::host::{HostName, HostTable};
+use super::identity_headers::IdentityHeaders;
+use super::route::VirtualHost;
+use super::terms::ClientCertificateTerms;
+use super::tls::Tls;
+use crate::policy::Policy;
+
+/// One state of everything, whole.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counted up by each swap.
+    pub generation: u64,
+    /// Routes by host.
+    pub hosts: HostTable<Arc<VirtualHost>>,
+    /// Handshakes by SNI.
+    pub tls: Tls,
+    /// What is removed from every request.
+    pub identity_headers: IdentityHeaders,
+    /// Every policy in force.
+    pub policies: Vec<Arc<Policy>>,
+}
+
+impl Snapshot {
+    /// What a host's handshakes ask now.
+    #[must_use]
+    pub fn terms(&self, host: Option<&HostName>) -> Arc<ClientCertificateTerms> {
+        self.hosts.resolve(host).map(|host| host.terms.clone()).unwrap_or_default()
+    }
+}
+
+/// Holds the newest snapshot.
+#[derive(Debug)]
+pub struct SnapshotStore {
+    current: ArcSwap<Snapshot>,
+    generation: watch::Sender<u64>,
+}
+
+impl SnapshotStore {
+    /// Starts with a snapshot.
+    #[must_use]
+    pub fn new(first: Snapshot) -> Self {
+        let (generation, _) = watch::channel(first.generation);
+        Self { current: ArcSwap::from_pointee(first), generation }
+    }
+
+    /// The newest.
+    #[must_use]
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts a newer one in its place.
+    pub fn swap(&self, next: Snapshot) {
+        let generation = next.generation;
+        self.current.store(Arc::new(next));
+        self.generation.send_replace(generation);
+    }
+
+    /// Rings whenever there is a newer one.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+}
