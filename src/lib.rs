@@ -3,5 +3,8 @@ pub mod api;
 pub mod auth;
 pub mod compile;
 pub mod identity;
+pub mod lookup;
 pub mod policy;
+pub mod proxy;
 pub mod snapshot;
+pub mod telemetry;

@@ -1,0 +1,161 @@
+//! From a request to its permit: route, judge, ask whatever must be asked, decide.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap};
+use http::{Request, Uri};
+use rustls::pki_types::UnixTime;
+
+use super::connection::Connection;
+use super::rejection::Rejection;
+use crate::auth::{Answers, Credentials};
+use crate::lookup::PasswordLookup;
+use crate::policy::{Decision, Permit, Subject, Trace, decide};
+use crate::snapshot::{Backend, HostName, Route, Snapshot, canonical, unambiguous};
+
+/// A request asks for one password at most for each policy before it; more is a fault.
+const MOST_QUESTIONS: usize = 8;
+
+/// What of a request a decision rests on; kept as long as the request lasts, so that it can be asked again.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) connection: Arc<Connection>,
+    pub(super) host: HostName,
+    path: Box<str>,
+    credentials: Offered,
+}
+
+/// What Authorization holds.
+#[derive(Debug)]
+enum Offered {
+    Nothing,
+    One(Credentials),
+    /// Two readers could take different ones.
+    Several,
+}
+
+/// A permit, and where it leads.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) permit: Permit,
+    pub(super) backend: Arc<Backend>,
+}
+
+impl Case {
+    /// Reads the request.
+    pub(super) fn new<B>(
+        connection: Arc<Connection>,
+        request: &Request<B>,
+    ) -> Result<Self, Rejection> {
+        let host = host(request.uri(), request.headers())?;
+        let path = request.uri().path();
+        if !path.starts_with('/') {
+            return Err(Rejection::bad_request("the target is not a path"));
+        }
+        let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
+        let credentials = match (authorizations.next(), authorizations.next()) {
+            (None, _) => Offered::Nothing,
+            (Some(value), None) => Offered::One(Credentials::parse(value.as_bytes())),
+            (Some(_), Some(_)) => Offered::Several,
+        };
+        Ok(Self { connection, host, path: path.into(), credentials })
+    }
+
+    /// Decides on a snapshot, at a time.
+    pub(super) async fn authorize(
+        &self,
+        snapshot: &Snapshot,
+        passwords: &PasswordLookup,
+        now: UnixTime,
+    ) -> (Result<Admission, Rejection>, Trace) {
+        match self.route(snapshot) {
+            Ok(route) => self.pass(route, passwords, now).await,
+            Err(rejection) => (Err(rejection), Trace::default()),
+        }
+    }
+
+    /// The route, where the connection may carry requests to it.
+    pub(super) fn route<'s>(&self, snapshot: &'s Snapshot) -> Result<&'s Route, Rejection> {
+        let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_ref());
+        let handshake = sni.map(|sni| snapshot.terms(Some(sni))).unwrap_or_default();
+        let wanted = snapshot.terms(Some(&self.host));
+        if !self.connection.carries(&self.host, &wanted, &handshake) {
+            return Err(Rejection::misdirected(sni == Some(&self.host)));
+        }
+        let host = snapshot
+            .hosts
+            .resolve(Some(&self.host))
+            .ok_or_else(|| Rejection::not_found("no such host"))?;
+        let path = if host.policed { unambiguous(&self.path)? } else { canonical(&self.path) };
+        host.route(&path).ok_or_else(|| Rejection::not_found("no such path"))
+    }
+
+    async fn pass(
+        &self,
+        route: &Route,
+        passwords: &PasswordLookup,
+        now: UnixTime,
+    ) -> (Result<Admission, Rejection>, Trace) {
+        let policed = !route.guard.policies().is_empty();
+        let credentials = match &self.credentials {
+            Offered::Nothing => None,
+            Offered::One(credentials) => Some(credentials),
+            Offered::Several if policed => {
+                return (
+                    Err(Rejection::bad_request("more than one Authorization field")),
+                    Trace::default(),
+                );
+            }
+            Offered::Several => None,
+        };
+        let mut answers = Answers::default();
+        for _ in 0..MOST_QUESTIONS {
+            let tls = self.connection.tls.as_ref();
+            let subject = Subject {
+                https: tls.is_some(),
+                cipher_bits: tls.map_or(0, |tls| tls.cipher_bits),
+                certificate: self.connection.certificate(),
+                credentials,
+                answers: &answers,
+            };
+            let (decision, trace) = decide(&route.guard, &subject, now);
+            match decision {
+                Decision::Allow(permit) => {
+                    return (
+                        Ok(Admission { permit: *permit, backend: route.backend.clone() }),
+                        trace,
+                    );
+                }
+                Decision::Deny(denial) => return (Err(denial.into()), trace),
+                Decision::Ask(question) => match passwords.answer(&question).await {
+                    Ok(right) => answers.add(question, right),
+                    Err(overloaded) => return (Err(overloaded.into()), trace),
+                },
+            }
+        }
+        (Err(Rejection::bad_request("the decision does not come to an end")), Trace::default())
+    }
+}
+
+/// RFC 9112, 3.2: one host, the same wherever it stands.
+fn host(uri: &Uri, headers: &HeaderMap) -> Result<HostName, Rejection> {
+    let parse = |text: &str| {
+        HostName::parse(text).ok_or_else(|| Rejection::bad_request("the host is not a name"))
+    };
+    let mut fields = headers.get_all(header::HOST).iter();
+    let field = fields
+        .next()
+        .map(|value| value.to_str().map_err(|_| Rejection::bad_request("the host is not a name")));
+    let field = field.transpose()?.map(parse).transpose()?;
+    if fields.next().is_some() {
+        return Err(Rejection::bad_request("more than one Host field"));
+    }
+    let authority = uri.authority().map(|authority| parse(authority.as_str())).transpose()?;
+    match (authority, field) {
+        (Some(authority), Some(field)) if authority != field => {
+            Err(Rejection::bad_request("two different hosts"))
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(Rejection::bad_request("no host")),
+    }
+}

@@ -1,0 +1,145 @@
+//! Bodies on their way through: nothing is kept, and both can be cut short.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::headers::is_unwanted_trailer;
+use super::watch::Watch;
+use crate::snapshot::Snapshot;
+
+/// What goes back to a client.
+pub(super) type ResponseBody = BoxBody<Bytes, BodyError>;
+
+/// A body that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// The peer broke off.
+    #[error("{0}")]
+    Broken(#[from] hyper::Error),
+    /// What admitted the request does so no longer.
+    #[error("the permit no longer holds")]
+    PermitEnded,
+}
+
+/// A whole body in memory: a page of our own.
+pub(super) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// A client's body, in a place from which it can be sent again as long as nobody has read from it.
+#[derive(Clone)]
+pub(super) struct RequestBody {
+    shared: Arc<Shared>,
+    snapshot: Arc<Snapshot>,
+}
+
+struct Shared {
+    body: Mutex<Incoming>,
+    touched: AtomicBool,
+    /// Since somebody last looked.
+    moved: AtomicBool,
+}
+
+impl RequestBody {
+    pub(super) fn new(body: Incoming, snapshot: Arc<Snapshot>) -> Self {
+        let (touched, moved) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { body: Mutex::new(body), touched, moved }), snapshot }
+    }
+
+    /// Whether anything was read from it.
+    pub(super) fn is_touched(&self) -> bool {
+        self.shared.touched.load(Ordering::Acquire)
+    }
+
+    /// Whether anything moved since this was last asked.
+    pub(super) fn has_moved(&self) -> bool {
+        self.shared.moved.swap(false, Ordering::AcqRel)
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Incoming> {
+        self.shared.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.shared.touched.store(true, Ordering::Release);
+        let frame = ready!(Pin::new(&mut *self.inner()).poll_frame(context));
+        self.shared.moved.store(true, Ordering::Release);
+        Poll::Ready(frame.map(|frame| frame.map(|frame| without_identity(frame, &self.snapshot))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner().size_hint()
+    }
+}
+
+fn without_identity(frame: Frame<Bytes>, snapshot: &Snapshot) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let unwanted: Vec<_> = trailers
+                .keys()
+                .filter(|name| is_unwanted_trailer(name, snapshot))
+                .cloned()
+                .collect();
+            unwanted.iter().for_each(|name| drop(HeaderMap::remove(&mut trailers, name)));
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
+    }
+}
+
+/// A backend's body, until its end or that of the permit.
+pub(super) struct Watched {
+    body: Incoming,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    _watch: Watch,
+}
+
+impl Watched {
+    pub(super) fn new(body: Incoming, watch: Watch) -> Self {
+        Self { body, ended: Box::pin(watch.ends.clone().cancelled_owned()), _watch: watch }
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(BodyError::PermitEnded)));
+        }
+        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

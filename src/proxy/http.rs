@@ -1,0 +1,208 @@
+//! One request, from its head to its access record: a straight line.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use rustls::pki_types::UnixTime;
+use tokio_util::sync::CancellationToken;
+
+use super::authorize::{Admission, Case};
+use super::body::{BodyError, ResponseBody, Watched, full};
+use super::connection::Connection;
+use super::headers::{self, Arrival};
+use super::rejection::Rejection;
+use super::upstream::{Answer, Upstream, UpstreamError, tunnel};
+use super::visit::{Recorded, Visit};
+use super::watch::{Standing, Watch, ended, is_long};
+use crate::lookup::PasswordLookup;
+use crate::snapshot::{Snapshot, SnapshotStore};
+use crate::telemetry::{AccessLog, Metrics};
+
+/// What every request needs.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) store: Arc<SnapshotStore>,
+    pub(super) passwords: Arc<PasswordLookup>,
+    pub(super) upstream: Upstream,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) log: AccessLog,
+    /// Where http is redirected to.
+    pub(super) https_port: u16,
+    /// Ends tunnels when the server does.
+    pub(super) stop: CancellationToken,
+    pub(super) request_ids: RequestIds,
+}
+
+impl Line {
+    /// Answers a request.
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let snapshot = self.store.load();
+        let request_id = self.request_ids.next();
+        let mut visit = Visit::begin(
+            &connection,
+            &request,
+            &request_id,
+            self.log.clone(),
+            self.metrics.clone(),
+        );
+        let (accept, version) = (request.headers().clone(), request.version());
+        let mut response =
+            match self.answer(&snapshot, &connection, request, &request_id, &mut visit).await {
+                Ok(response) => response,
+                Err(rejection) => {
+                    visit.rejected(&rejection);
+                    if rejection.ends_connection {
+                        connection.end();
+                    }
+                    rejection.into_response(&accept, &request_id)
+                }
+            };
+        if connection.closing.is_cancelled()
+            && version <= Version::HTTP_11
+            && !is_switching(&response)
+        {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response.map(|body| Recorded::new(body, visit).boxed()))
+    }
+
+    async fn answer(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        connection: &Arc<Connection>,
+        request: Request<Incoming>,
+        request_id: &HeaderValue,
+        visit: &mut Visit,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let case = Arc::new(Case::new(connection.clone(), &request)?);
+        let (admission, trace) = case.authorize(snapshot, &self.passwords, UnixTime::now()).await;
+        let admission = admission.map_err(|rejection| {
+            let policy = case.route(snapshot).ok().and_then(|route| route.guard.policies().first());
+            visit.refused(&rejection, policy.map(|policy| &policy.name), &trace);
+            self.redirected(rejection, &case, &request)
+        })?;
+        visit.admitted(&admission.permit);
+        let arrival = Arrival {
+            client: connection.client,
+            local: connection.local,
+            https: connection.tls.is_some(),
+            host: authority(&request, &case),
+            request_id: request_id.clone(),
+        };
+        self.forward(snapshot, case, admission, request, &arrival, visit).await
+    }
+
+    async fn forward(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        case: Arc<Case>,
+        Admission { permit, backend }: Admission,
+        mut request: Request<Incoming>,
+        arrival: &Arrival,
+        visit: &mut Visit,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let standing = Standing::of(&permit);
+        let watch = || {
+            Watch::start(case.clone(), standing.clone(), self.store.clone(), self.passwords.clone())
+        };
+        let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let sending = is_long(request.body()).then(watch);
+        let answer = tokio::select! {
+            answer = self.upstream.forward(permit, request, &backend, arrival, snapshot) => answer,
+            () = ended(sending.as_ref()) => return Err(self.refusal(&case).await),
+        };
+        let Answer { mut response, endpoint } = answer?;
+        visit.answered(response.status().as_u16(), endpoint.to_string());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let client = upgrade.ok_or_else(|| UpstreamError::Unasked(endpoint))?;
+            let backend = hyper::upgrade::on(&mut response);
+            tokio::spawn(tunnel(client, backend, watch(), self.stop.clone()));
+            headers::to_client(&mut response, &arrival.request_id, true);
+            return Ok(response.map(|_| full("")));
+        }
+        headers::to_client(&mut response, &arrival.request_id, false);
+        let receiving = is_long(response.body()).then(|| sending.unwrap_or_else(watch));
+        Ok(response.map(|body| match receiving {
+            Some(watch) => Watched::new(body, watch).boxed(),
+            None => body.map_err(BodyError::from).boxed(),
+        }))
+    }
+
+    /// Why a permit that held no longer does.
+    async fn refusal(&self, case: &Case) -> Rejection {
+        let (admission, _) =
+            case.authorize(&self.store.load(), &self.passwords, UnixTime::now()).await;
+        admission.err().unwrap_or_else(|| Rejection::misdirected(true))
+    }
+
+    /// The answer to http where the policy says so.
+    fn redirected(
+        &self,
+        rejection: Rejection,
+        case: &Case,
+        request: &Request<Incoming>,
+    ) -> Rejection {
+        if !rejection.to_https {
+            return rejection;
+        }
+        // Behind a port mapping the client's port says nothing of ours: then https has its usual one.
+        let written = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
+        let mapped = !written.ends_with(&format!(":{}", case.connection.local.port()));
+        let port = if mapped || self.https_port == 443 {
+            String::new()
+        } else {
+            format!(":{}", self.https_port)
+        };
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        rejection.redirected(format!("https://{}{port}{target}", case.host))
+    }
+}
+
+/// As the client wrote it.
+fn authority<B>(request: &Request<B>, case: &Case) -> HeaderValue {
+    let written = request
+        .uri()
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let field = || request.headers().get(header::HOST).cloned();
+    let name = || HeaderValue::from_str(case.host.as_str()).ok();
+    written.or_else(field).or_else(name).unwrap_or_else(|| HeaderValue::from_static(""))
+}
+
+fn is_switching<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Names for requests: unique in this process, and not to be foretold outside it.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random)?;
+        Ok(Self { prefix: u64::from_be_bytes(random), next: AtomicU64::new(1) })
+    }
+
+    fn next(&self) -> HeaderValue {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}{number:016x}", self.prefix);
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    }
+}

@@ -1,0 +1,230 @@
+//! A refusal as the client gets it: a short page, or problem details (RFC 9457).
+
+use std::borrow::Cow;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::body::{ResponseBody, full};
+use super::upstream::UpstreamError;
+use crate::lookup::Overloaded;
+use crate::policy::{Denial, DenialCode};
+use crate::snapshot::AmbiguousPath;
+
+/// Why a request gets no answer of a backend's.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    pub(super) status: StatusCode,
+    pub(super) substatus: u16,
+    /// The same word in page, log, metric and documentation.
+    pub(super) code: &'static str,
+    title: &'static str,
+    detail: &'static str,
+    /// For the log alone.
+    pub(super) reason: Cow<'static, str>,
+    challenges: Vec<Box<str>>,
+    /// Whether the client has to come back on another connection.
+    pub(super) ends_connection: bool,
+    /// Where to go instead.
+    pub(super) location: Option<String>,
+    /// Whether the policy's answer to http is a redirect.
+    pub(super) to_https: bool,
+}
+
+impl Rejection {
+    fn plain(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: &'static str,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            substatus: 0,
+            code,
+            title,
+            detail,
+            reason: reason.into(),
+            challenges: Vec::new(),
+            ends_connection: false,
+            location: None,
+            to_https: false,
+        }
+    }
+
+    pub(super) fn bad_request(reason: &'static str) -> Self {
+        let detail = "The request cannot be understood in one way only.";
+        Self::plain(StatusCode::BAD_REQUEST, "400", "Bad request", detail, reason)
+    }
+
+    pub(super) fn not_found(reason: &'static str) -> Self {
+        Self::plain(StatusCode::NOT_FOUND, "404", "Not found", "There is nothing here.", reason)
+    }
+
+    /// RFC 9110, 15.5.20: the client may try again on another connection.
+    pub(super) fn misdirected(ends_connection: bool) -> Self {
+        let detail = "This host needs a connection of its own.";
+        let reason = "the connection was made under other client-certificate terms than the host's";
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        Self {
+            ends_connection,
+            ..Self::plain(status, "421", "Misdirected request", detail, reason)
+        }
+    }
+
+    /// The same, with a better place to go.
+    pub(super) fn redirected(self, location: String) -> Self {
+        Self { location: Some(location), ..self }
+    }
+
+    /// The page.
+    pub(super) fn into_response(
+        self,
+        accept: &HeaderMap,
+        request_id: &HeaderValue,
+    ) -> Response<ResponseBody> {
+        let id = request_id.to_str().unwrap_or_default();
+        let (kind, body) = if prefers_json(accept) {
+            ("application/problem+json", self.problem(id))
+        } else {
+            ("text/html; charset=utf-8", self.page(id))
+        };
+        let mut response = Response::new(full(body));
+        *response.status_mut() =
+            if self.location.is_some() { StatusCode::PERMANENT_REDIRECT } else { self.status };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
+        for challenge in
+            self.challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok())
+        {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(location) =
+            self.location.and_then(|location| HeaderValue::try_from(location).ok())
+        {
+            headers.insert(header::LOCATION, location);
+        }
+        response
+    }
+
+    fn problem(&self, id: &str) -> String {
+        let problem = json!({
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+            "requestId": id,
+        });
+        format!("{problem}\n")
+    }
+
+    /// Nothing in it comes from the client: the identifier is ours.
+    fn page(&self, id: &str) -> String {
+        let Self { code, title, detail, .. } = self;
+        format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {title}</title></head>\n\
+             <body><h1>{code} {title}</h1><p>{detail}</p><p><small>Request {id}</small></p></body></html>\n"
+        )
+    }
+}
+
+impl From<Denial> for Rejection {
+    fn from(denial: Denial) -> Self {
+        let code = denial.code;
+        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::FORBIDDEN);
+        Self {
+            substatus: code.substatus(),
+            challenges: denial.challenges,
+            ends_connection: code.concerns_certificate(),
+            to_https: denial.redirect && code == DenialCode::HttpsRequired,
+            ..Self::plain(status, code.as_str(), code.title(), code.detail(), denial.reason)
+        }
+    }
+}
+
+impl From<AmbiguousPath> for Rejection {
+    fn from(AmbiguousPath(what): AmbiguousPath) -> Self {
+        Self { reason: format!("the path holds {what}").into(), ..Self::bad_request("") }
+    }
+}
+
+impl From<Overloaded> for Rejection {
+    fn from(error: Overloaded) -> Self {
+        let detail = "Too many people are logging on at once: try again in a moment.";
+        Self::plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503",
+            "Service unavailable",
+            detail,
+            error.to_string(),
+        )
+    }
+}
+
+impl From<UpstreamError> for Rejection {
+    fn from(error: UpstreamError) -> Self {
+        let status = error.status();
+        let (code, title, detail) = match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                ("503", "Service unavailable", "No server is there to answer.")
+            }
+            StatusCode::GATEWAY_TIMEOUT => {
+                ("504", "Gateway timeout", "The server did not answer in time.")
+            }
+            StatusCode::BAD_REQUEST => {
+                return Self::bad_request("the request's target is not a path");
+            }
+            _ => ("502", "Bad gateway", "The server could not be reached, or broke off."),
+        };
+        Self::plain(status, code, title, detail, error.to_string())
+    }
+}
+
+/// RFC 9110, 12.5.1: by the quality of each; a page where both are equal.
+fn prefers_json(headers: &HeaderMap) -> bool {
+    let accept: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let accept = accept.join(",");
+    let json = ["application/problem+json", "application/json", "application/*", "*/*"];
+    quality(&accept, &json) > quality(&accept, &["text/html", "text/*", "*/*"])
+}
+
+/// The quality of the first of the ranges that is named, in thousandths.
+fn quality(accept: &str, ranges: &[&str]) -> u32 {
+    let named = |range: &&str| {
+        accept.split(',').find_map(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(range));
+            let q =
+                parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+            is_it.then_some((q.clamp(0.0, 1.0) * 1000.0) as u32)
+        })
+    };
+    ranges.iter().find_map(named).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_get_a_page_and_programs_problem_details() {
+        for (accept, json) in [
+            ("", false),
+            ("*/*", false),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", false),
+            ("application/json", true),
+            ("application/problem+json, text/html;q=0.5", true),
+            ("text/html, application/json;q=0.9", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(prefers_json(&headers), json, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The backend's side: pooled connections, one request at a time, and the permit that it takes.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+
+use super::body::RequestBody;
+use super::headers::{self, Arrival, HeaderError};
+use super::watch::Watch;
+use crate::policy::Permit;
+use crate::snapshot::{Backend, Snapshot};
+
+/// A dead endpoint costs one connect timeout each: not more than this many.
+const MOST_ENDPOINTS: usize = 3;
+
+/// How long a backend may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Until it accepts a connection.
+    pub connect: Duration,
+    /// Until its response begins, counted from the last sign of life.
+    pub response: Duration,
+    /// How long a connection is kept without a request.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(5), response: seconds(60), idle: seconds(60) }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpstreamError {
+    #[error("no ready endpoint")]
+    NoEndpoints,
+    #[error("{0} cannot be connected to: {1}")]
+    Connect(SocketAddr, String),
+    #[error("{0} does not accept connections in time")]
+    ConnectTimeout(SocketAddr),
+    #[error("{0} does not answer in time")]
+    ResponseTimeout(SocketAddr),
+    #[error("{0} broke off: {1}")]
+    Broken(SocketAddr, String),
+    #[error("{0} switched protocols unasked")]
+    Unasked(SocketAddr),
+    #[error("{0}")]
+    Header(#[from] HeaderError),
+    #[error("the request's target is not a path")]
+    Target,
+}
+
+impl UpstreamError {
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::NoEndpoints => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect(..) | Self::Broken(..) | Self::Unasked(_) | Self::Header(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Target => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Connections to backends, for all clients.
+#[derive(Clone, Debug)]
+pub(super) struct Upstream {
+    client: Client<HttpConnector, RequestBody>,
+    timeouts: Timeouts,
+}
+
+/// What a backend said, and who it was.
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    pub(super) endpoint: SocketAddr,
+}
+
+impl Upstream {
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(timeouts.connect));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(timeouts.idle)
+            .set_host(false)
+            .build(connector);
+        Self { client, timeouts }
+    }
+
+    /// Sends a request that was permitted to one of the backend's endpoints. Only a failed connect is tried again, with
+    /// the next endpoint: then nothing has been sent.
+    pub(super) async fn forward(
+        &self,
+        permit: Permit,
+        request: Request<Incoming>,
+        backend: &Backend,
+        arrival: &Arrival,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Answer, UpstreamError> {
+        let websocket = headers::is_websocket(&request);
+        let (mut parts, body) = request.into_parts();
+        headers::to_backend(&mut parts.headers, &permit, arrival, snapshot, websocket)?;
+        drop(permit);
+        let target = parts.uri.path_and_query().cloned().ok_or(UpstreamError::Target)?;
+        let body = RequestBody::new(body, snapshot.clone());
+        let mut failure = UpstreamError::NoEndpoints;
+        for _ in 0..backend.endpoints.len().min(MOST_ENDPOINTS) {
+            let Some(endpoint) = backend.pick() else { break };
+            let mut attempt = Request::new(body.clone());
+            *attempt.method_mut() = parts.method.clone();
+            *attempt.uri_mut() = uri(endpoint, &target).ok_or(UpstreamError::Target)?;
+            *attempt.headers_mut() = parts.headers.clone();
+            *attempt.version_mut() = Version::HTTP_11;
+            match self.send(attempt, &body, endpoint).await {
+                Ok(response) => return Ok(Answer { response, endpoint }),
+                Err(error @ (UpstreamError::Connect(..) | UpstreamError::ConnectTimeout(_)))
+                    if !body.is_touched() =>
+                {
+                    failure = error;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn send(
+        &self,
+        request: Request<RequestBody>,
+        body: &RequestBody,
+        endpoint: SocketAddr,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let mut response = self.client.request(request);
+        loop {
+            match tokio::time::timeout(self.timeouts.response, &mut response).await {
+                Ok(answer) => return answer.map_err(|error| failure(&error, endpoint)),
+                Err(_) if body.has_moved() => {}
+                Err(_) => return Err(UpstreamError::ResponseTimeout(endpoint)),
+            }
+        }
+    }
+}
+
+fn uri(endpoint: SocketAddr, target: &PathAndQuery) -> Option<Uri> {
+    let authority: Authority = endpoint.to_string().parse().ok()?;
+    Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority)
+        .path_and_query(target.clone())
+        .build()
+        .ok()
+}
+
+fn failure(error: &legacy::Error, endpoint: SocketAddr) -> UpstreamError {
+    let causes: Vec<&dyn Error> =
+        std::iter::successors(error.source(), |cause| (*cause).source()).collect();
+    let last = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+    let timed_out = causes.iter().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut)
+    });
+    match (error.is_connect(), timed_out) {
+        (true, true) => UpstreamError::ConnectTimeout(endpoint),
+        (true, false) => UpstreamError::Connect(endpoint, last),
+        (false, _) => UpstreamError::Broken(endpoint, last),
+    }
+}
+
+/// Carries an upgraded connection both ways until one side, the permit or the server ends it.
+pub(super) async fn tunnel(
+    client: OnUpgrade,
+    backend: OnUpgrade,
+    watch: Watch,
+    stop: CancellationToken,
+) {
+    let both = async {
+        let (client, backend) =
+            tokio::try_join!(client, backend).map_err(|error| error.to_string())?;
+        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+        tokio::io::copy_bidirectional(&mut client, &mut backend)
+            .await
+            .map_err(|error| error.to_string())
+    };
+    tokio::select! {
+        carried = both => tracing::debug!(?carried, "a tunnel ended"),
+        () = watch.ends.cancelled() => tracing::debug!("a tunnel's permit ended"),
+        () = stop.cancelled() => {}
+    }
+}

@@ -1,0 +1,93 @@
+//! Long requests end when what admitted them no longer would.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use rustls::pki_types::UnixTime;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::authorize::Case;
+use crate::lookup::PasswordLookup;
+use crate::policy::{Mechanism, Permit};
+use crate::snapshot::SnapshotStore;
+
+/// Certificates expire without anybody's doing: looked at this often.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// A body of at most this size is soon through.
+const SHORT: u64 = 1024 * 1024;
+
+/// Whether a body may take so long that it has to be watched.
+pub(super) fn is_long(body: &Incoming) -> bool {
+    !body.is_end_stream() && body.size_hint().upper().is_none_or(|octets| octets > SHORT)
+}
+
+/// Comes when a watch, if there is one, sees the permit end.
+pub(super) async fn ended(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.ends.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who was admitted, as far as it must stay true.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Standing {
+    user: Option<Box<str>>,
+    mechanism: Mechanism,
+}
+
+impl Standing {
+    pub(super) fn of(permit: &Permit) -> Self {
+        Self { user: permit.user().map(Into::into), mechanism: permit.mechanism() }
+    }
+}
+
+/// A watch over one permit; it stops when this is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Fires when the permit no longer holds.
+    pub(super) ends: CancellationToken,
+    _done: DropGuard,
+}
+
+impl Watch {
+    /// Asks again with every snapshot, and every few seconds.
+    pub(super) fn start(
+        case: Arc<Case>,
+        standing: Standing,
+        store: Arc<SnapshotStore>,
+        passwords: Arc<PasswordLookup>,
+    ) -> Self {
+        let (ends, done) = (CancellationToken::new(), CancellationToken::new());
+        let watch = Self { ends: ends.clone(), _done: done.clone().drop_guard() };
+        let mut generation = store.subscribe();
+        tokio::spawn(async move {
+            let lost = async {
+                loop {
+                    next(&mut generation).await;
+                    let (admission, _) =
+                        case.authorize(&store.load(), &passwords, UnixTime::now()).await;
+                    if !admission.is_ok_and(|admission| Standing::of(&admission.permit) == standing)
+                    {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = lost => ends.cancel(),
+                () = done.cancelled() => {}
+            }
+        });
+        watch
+    }
+}
+
+async fn next(generation: &mut watch::Receiver<u64>) {
+    tokio::select! {
+        // The store outlives every connection; should it not, the interval is left.
+        changed = generation.changed() => if changed.is_err() { tokio::time::sleep(INTERVAL).await },
+        () = tokio::time::sleep(INTERVAL) => {}
+    }
+}

@@ -1,0 +1,143 @@
+//! Health, metrics and the snapshot, on a port of their own.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::access_log::AccessLog;
+use super::metrics::Metrics;
+
+const MOST_CONNECTIONS: usize = 64;
+
+/// What the endpoints show.
+pub struct Admin {
+    /// Whether requests are served.
+    pub ready: AtomicBool,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Of its lost records.
+    pub log: AccessLog,
+    /// The snapshot without secrets.
+    pub snapshot: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+/// Serves until it is told to stop.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let (Ok((stream, _)), Ok(place)) = (accepted, places.clone().acquire_owned().await) else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            serve_connection(stream, admin).await;
+            drop(place);
+        });
+    }
+}
+
+async fn serve_connection(stream: TcpStream, admin: Arc<Admin>) {
+    let local = stream.local_addr().map(|address| address.ip());
+    let answer = move |request: Request<Incoming>| {
+        let response = match local {
+            Ok(local) if is_own_name(&request, local) => respond(&admin, &request),
+            _ => text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "text/plain",
+                "not a name of this port\n".to_owned(),
+            ),
+        };
+        async move { Ok::<_, Infallible>(response) }
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .serve_connection(TokioIo::new(stream), service_fn(answer));
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+/// On loopback, a page in a browser must not get here through a name of its own (DNS rebinding).
+fn is_own_name<B>(request: &Request<B>, local: IpAddr) -> bool {
+    let host =
+        request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    !local.is_loopback() || name == "localhost" || address.is_ok()
+}
+
+fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "only GET and HEAD\n".to_owned(),
+        );
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        "/readyz" if admin.ready.load(Ordering::Acquire) => {
+            text(StatusCode::OK, "text/plain", "ready\n".to_owned())
+        }
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
+        "/metrics" => match admin.metrics.text(&admin.log, seconds()) {
+            Ok(metrics) => text(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                metrics,
+            ),
+            Err(_) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain",
+                "the metrics cannot be written\n".to_owned(),
+            ),
+        },
+        "/snapshot" => {
+            text(StatusCode::OK, "application/json", format!("{:#}\n", (admin.snapshot)()))
+        }
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "try /healthz, /readyz, /metrics or /snapshot\n".to_owned(),
+        ),
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+fn seconds() -> f64 {
+    #[expect(clippy::disallowed_methods, reason = "the age of the snapshot is measured here")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

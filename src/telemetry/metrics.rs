@@ -1,0 +1,174 @@
+//! Counters for Prometheus.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::access_log::AccessLog;
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    code: Arc<str>,
+    protocol: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DecisionLabels {
+    policy: Arc<str>,
+    mechanism: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct HandshakeLabels {
+    outcome: &'static str,
+    version: &'static str,
+    resumed: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SeverityLabel {
+    severity: &'static str,
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Histogram,
+    decisions: Family<DecisionLabels, Counter>,
+    handshakes: Family<HandshakeLabels, Counter>,
+    connections: Gauge,
+    generation: Gauge,
+    compiled: Gauge<f64, AtomicU64>,
+    age: Gauge<f64, AtomicU64>,
+    findings: Family<SeverityLabel, Gauge>,
+    dropped: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds =
+            [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let mut metrics = Self {
+            registry: Registry::with_prefix("certmap"),
+            requests: Family::default(),
+            seconds: Histogram::new(seconds),
+            decisions: Family::default(),
+            handshakes: Family::default(),
+            connections: Gauge::default(),
+            generation: Gauge::default(),
+            compiled: Gauge::default(),
+            age: Gauge::default(),
+            findings: Family::default(),
+            dropped: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        r.register("requests", "Requests by status and protocol", self.requests.clone());
+        r.register(
+            "request_duration_seconds",
+            "From request head to the end of the response",
+            self.seconds.clone(),
+        );
+        r.register("decisions", "Decisions by policy, mechanism and code", self.decisions.clone());
+        r.register("handshakes", "TLS handshakes by outcome", self.handshakes.clone());
+        r.register("connections_open", "Connections that are open", self.connections.clone());
+        r.register("snapshot_generation", "Counted up by each swap", self.generation.clone());
+        r.register(
+            "snapshot_timestamp_seconds",
+            "When the snapshot was put in force",
+            self.compiled.clone(),
+        );
+        r.register("snapshot_age_seconds", "How long it has been in force", self.age.clone());
+        r.register("findings", "What there is to say about the objects", self.findings.clone());
+        r.register(
+            "access_log_dropped_records",
+            "Access records that were lost",
+            self.dropped.clone(),
+        );
+    }
+
+    /// A request came to its end.
+    pub fn request(&self, status: u16, protocol: &'static str, duration: Duration) {
+        let code = status.to_string().into();
+        self.requests.get_or_create(&RequestLabels { code, protocol }).inc();
+        self.seconds.observe(duration.as_secs_f64());
+    }
+
+    /// A request was decided upon: `code` is "admitted" or the code of the refusal.
+    pub fn decision(&self, policy: &Arc<str>, mechanism: &'static str, code: &'static str) {
+        self.decisions
+            .get_or_create(&DecisionLabels { policy: policy.clone(), mechanism, code })
+            .inc();
+    }
+
+    /// A handshake ended: "ok", "failed" or "timeout".
+    pub fn handshake(&self, outcome: &'static str, version: &'static str, resumed: bool) {
+        let resumed = if resumed { "true" } else { "false" };
+        self.handshakes.get_or_create(&HandshakeLabels { outcome, version, resumed }).inc();
+    }
+
+    /// A connection was opened; it counts until the guard goes.
+    #[must_use]
+    pub fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    /// A snapshot was put in force at this time (seconds since 1970), with so many errors and warnings.
+    pub fn snapshot(&self, generation: u64, now: f64, errors: usize, warnings: usize) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.compiled.set(now);
+        for (severity, count) in [("error", errors), ("warning", warnings)] {
+            self.findings
+                .get_or_create(&SeverityLabel { severity })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Everything in OpenMetrics text.
+    ///
+    /// # Errors
+    /// Formatting fails.
+    pub fn text(&self, log: &AccessLog, now: f64) -> Result<String, fmt::Error> {
+        self.dropped.set(log.dropped());
+        self.age.set((now - self.compiled.get()).max(0.0));
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
