@@ -7,4 +7,5 @@ pub mod lookup;
 pub mod policy;
 pub mod proxy;
 pub mod snapshot;
+pub mod source;
 pub mod telemetry;

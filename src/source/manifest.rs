@@ -1,0 +1,283 @@
+//! One file's text → the objects in it.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::document::{Documents, Step, SyntaxError, steps};
+use super::schema::PolicySchema;
+use crate::api::GROUP;
+use crate::compile::{Object, ObjectKind, ObjectName, ObjectRef};
+
+/// What became of one object.
+#[derive(Clone, Debug)]
+pub(super) enum Reading {
+    Object(Object),
+    /// It is there, and cannot be read.
+    Broken {
+        object: ObjectRef,
+        /// Of a policy: the Ingresses that it names, as far as they can be made out.
+        targets: Vec<String>,
+    },
+}
+
+/// Something wrong in a file.
+#[derive(Clone, Debug)]
+pub(super) struct ReadProblem {
+    pub(super) line: usize,
+    pub(super) object: Option<ObjectRef>,
+    pub(super) field: String,
+    pub(super) message: String,
+}
+
+impl From<SyntaxError> for ReadProblem {
+    fn from(error: SyntaxError) -> Self {
+        let message =
+            format!("not valid YAML: {}; what was read before stays in force", error.message);
+        Self { line: error.line, object: None, field: String::new(), message }
+    }
+}
+
+/// Reads every object of the kinds that certmap uses.
+///
+/// # Errors
+/// The text as a whole cannot be read: nothing can be said of its objects.
+pub(super) fn read(
+    text: &str,
+    schema: &PolicySchema,
+) -> Result<(Vec<Reading>, Vec<ReadProblem>), ReadProblem> {
+    let documents = Documents::parse(text)?;
+    let (mut readings, mut problems) = (Vec::new(), Vec::new());
+    for (index, value) in documents.values().enumerate() {
+        for (path, value) in flatten(value?, Vec::new()) {
+            let line = |field: &str| documents.line(index, &[path.clone(), steps(field)].concat());
+            let (reading, found) = read_object(value, schema);
+            problems.extend(
+                found
+                    .into_iter()
+                    .map(|problem| ReadProblem { line: line(&problem.field), ..problem }),
+            );
+            readings.extend(reading);
+        }
+    }
+    Ok((readings, problems))
+}
+
+/// The line of an object's field.
+pub(super) fn line_of(text: &str, object: &ObjectRef, field: &str) -> Option<usize> {
+    let documents = Documents::parse(text).ok()?;
+    let values: Vec<Value> = documents.values().collect::<Result<_, _>>().ok()?;
+    let all = values.into_iter().enumerate().flat_map(|(index, value)| {
+        flatten(value, Vec::new()).into_iter().map(move |(path, value)| (index, path, value))
+    });
+    let mut found = all
+        .filter(|(_, _, value)| reference(value).is_ok_and(|found| found.as_ref() == Some(object)));
+    found.next().map(|(index, path, _)| documents.line(index, &[path, steps(field)].concat()))
+}
+
+/// The objects of a document: itself, or the items of a list.
+fn flatten(value: Value, path: Vec<Step>) -> Vec<(Vec<Step>, Value)> {
+    let is_list =
+        value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
+    match value {
+        Value::Null => Vec::new(),
+        Value::Object(mut fields)
+            if is_list && fields.get("items").is_some_and(Value::is_array) =>
+        {
+            let Some(Value::Array(items)) = fields.remove("items") else { return Vec::new() };
+            let item_path = |index| {
+                [path.clone(), vec![Step::Key("items".to_owned()), Step::Index(index)]].concat()
+            };
+            items
+                .into_iter()
+                .enumerate()
+                .flat_map(|(index, item)| flatten(item, item_path(index)))
+                .collect()
+        }
+        other => vec![(path, other)],
+    }
+}
+
+fn problem(object: Option<ObjectRef>, field: &str, message: impl Into<String>) -> ReadProblem {
+    ReadProblem { line: 0, object, field: field.to_owned(), message: message.into() }
+}
+
+fn read_object(value: Value, schema: &PolicySchema) -> (Option<Reading>, Vec<ReadProblem>) {
+    let object = match reference(&value) {
+        Ok(Some(object)) => object,
+        Ok(None) => return (None, Vec::new()),
+        Err(problem) => return (None, vec![problem]),
+    };
+    let targets = salvage(&value);
+    let errors = if object.kind == ObjectKind::CertMappingPolicy {
+        schema.check(&value)
+    } else {
+        Vec::new()
+    };
+    let problems: Vec<ReadProblem> = errors
+        .into_iter()
+        .map(|error| problem(Some(object.clone()), &error.field, error.message))
+        .collect();
+    let broken = Reading::Broken { object: object.clone(), targets };
+    if !problems.is_empty() {
+        return (Some(broken), problems);
+    }
+    match typed(&object, value) {
+        Ok(object) => (Some(Reading::Object(object)), problems),
+        Err((field, message)) => (Some(broken), vec![problem(Some(object), &field, message)]),
+    }
+}
+
+/// Kind and name; `None` for kinds that are nobody's business here.
+fn reference(value: &Value) -> Result<Option<ObjectRef>, ReadProblem> {
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+    let (Some(version), Some(kind)) = (text("/apiVersion"), text("/kind")) else {
+        return Err(problem(None, "", "not a Kubernetes object: it needs apiVersion and kind"));
+    };
+    let (group, _) = version.split_once('/').unwrap_or(("", version));
+    let known = match (group, kind) {
+        (GROUP, "CertMappingPolicy") => (ObjectKind::CertMappingPolicy, "certmap.dev/v1alpha1"),
+        ("networking.k8s.io", "Ingress") => (ObjectKind::Ingress, "networking.k8s.io/v1"),
+        ("networking.k8s.io", "IngressClass") => (ObjectKind::IngressClass, "networking.k8s.io/v1"),
+        ("discovery.k8s.io", "EndpointSlice") => (ObjectKind::EndpointSlice, "discovery.k8s.io/v1"),
+        ("", "ConfigMap") => (ObjectKind::ConfigMap, "v1"),
+        ("", "Secret") => (ObjectKind::Secret, "v1"),
+        ("", "Service") => (ObjectKind::Service, "v1"),
+        (GROUP, kind) => {
+            return Err(problem(
+                None,
+                "kind",
+                format!("certmap.dev has no kind {kind}: write CertMappingPolicy"),
+            ));
+        }
+        _ => return Ok(None),
+    };
+    let (kind, expected) = known;
+    let Some(name) = text("/metadata/name").filter(|name| !name.is_empty()) else {
+        return Err(problem(
+            None,
+            "metadata.name",
+            format!("a {kind} needs a name: write metadata.name"),
+        ));
+    };
+    let namespace = if kind == ObjectKind::IngressClass {
+        ""
+    } else {
+        text("/metadata/namespace").unwrap_or("default")
+    };
+    let object = ObjectRef { kind, name: ObjectName::new(namespace, name) };
+    if version == expected {
+        Ok(Some(object))
+    } else {
+        Err(problem(
+            Some(object),
+            "apiVersion",
+            format!("{version} is not supported: write {expected}"),
+        ))
+    }
+}
+
+/// `spec.targetRefs[*].name`, whatever else is wrong.
+fn salvage(value: &Value) -> Vec<String> {
+    let targets = value.pointer("/spec/targetRefs").and_then(Value::as_array).into_iter().flatten();
+    targets.filter_map(|target| target.get("name")?.as_str().map(str::to_owned)).collect()
+}
+
+fn typed(object: &ObjectRef, mut value: Value) -> Result<Object, (String, String)> {
+    if let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        if object.kind != ObjectKind::IngressClass {
+            metadata.insert("namespace".to_owned(), object.name.namespace.clone().into());
+        }
+    }
+    if object.kind == ObjectKind::Secret {
+        merge_string_data(&mut value);
+    }
+    Ok(match object.kind {
+        ObjectKind::CertMappingPolicy => Object::Policy(deserialize(value)?),
+        ObjectKind::ConfigMap => Object::ConfigMap(deserialize(value)?),
+        ObjectKind::EndpointSlice => Object::EndpointSlice(deserialize(value)?),
+        ObjectKind::Ingress => Object::Ingress(deserialize(value)?),
+        ObjectKind::IngressClass => Object::IngressClass(deserialize(value)?),
+        ObjectKind::Secret => Object::Secret(deserialize(value)?),
+        ObjectKind::Service => Object::Service(deserialize(value)?),
+    })
+}
+
+fn deserialize<T: DeserializeOwned>(value: Value) -> Result<Arc<T>, (String, String)> {
+    serde_path_to_error::deserialize(value).map(Arc::new).map_err(|error| {
+        let field = error.path().to_string();
+        // The message may quote the value, which may be a password.
+        let message = if field.starts_with("data") || field.starts_with("stringData") {
+            "cannot be read: is it base64?".to_owned()
+        } else {
+            error.inner().to_string()
+        };
+        (if field == "." { String::new() } else { field }, message)
+    })
+}
+
+/// An API server does this when a Secret is written.
+fn merge_string_data(value: &mut Value) {
+    let Some(secret) = value.as_object_mut() else { return };
+    let Some(Value::Object(plain)) = secret.remove("stringData") else { return };
+    let data = secret.entry("data").or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(data) = data {
+        for (key, text) in plain {
+            let text = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
+            data.insert(key, Value::String(STANDARD.encode(text)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_ok(text: &str) -> (Vec<Reading>, Vec<ReadProblem>) {
+        read(text, &PolicySchema::new()).unwrap_or_else(|problem| panic!("{problem:?}"))
+    }
+
+    #[test]
+    fn lists_and_documents_are_flattened_and_other_kinds_passed_over() {
+        let text = "kind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: a}}\n- {apiVersion: apps/v1, kind: Deployment, metadata: {name: b}}\n---\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: n}\nstringData: {password: x}\n";
+        let (readings, problems) = read_ok(text);
+        assert!(problems.is_empty(), "{problems:?}");
+        let names: Vec<String> = readings
+            .iter()
+            .map(|reading| match reading {
+                Reading::Object(object) => object.reference().to_string(),
+                Reading::Broken { object, .. } => format!("broken {object}"),
+            })
+            .collect();
+        assert_eq!(names, ["Service default/a", "Secret n/s"]);
+        let Reading::Object(Object::Secret(secret)) = &readings[1] else { panic!("no secret") };
+        assert_eq!(secret.data.as_ref().unwrap()["password"].0, b"x");
+    }
+
+    #[test]
+    fn a_broken_policy_still_says_what_it_targets_and_where_it_is_broken() {
+        let text = "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: p, namespace: web}\nspec:\n  targetRefs:\n  - {group: networking.k8s.io, kind: Ingress, name: shop}\n  sslFlags: [Ssl]\n  oneToOne:\n    mappings:\n    - name: a\n      accont: {}\n";
+        let (readings, problems) = read_ok(text);
+        assert!(matches!(&readings[..], [Reading::Broken { targets, .. }] if targets == &["shop"]));
+        let slip = problems
+            .iter()
+            .find(|problem| problem.field == "spec.oneToOne.mappings[0].accont")
+            .unwrap();
+        assert_eq!(
+            (slip.line, slip.message.as_str()),
+            (11, "no such field: did you mean account?")
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_not_base64_is_not_quoted() {
+        let text =
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  password: hunter2!\n";
+        let (_, problems) = read_ok(text);
+        assert_eq!((problems[0].line, problems[0].field.as_str()), (5, "data.password"));
+        assert!(!problems[0].message.contains("hunter2"));
+    }
+}

@@ -1,0 +1,373 @@
+//! A `CertMappingPolicy` against its schema and its CEL rules: what an API server would do before storing it.
+
+use std::collections::HashSet;
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{ValidationError, Validator};
+use kube::core::cel::{self, CompiledSchema};
+use serde_json::{Map, Value, json};
+
+use crate::api;
+
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+/// More problems than this in one object do not help anybody.
+const MOST_ERRORS: usize = 50;
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct FieldError {
+    pub(super) field: String,
+    pub(super) message: String,
+}
+
+/// The schema, ready to judge.
+pub(super) struct PolicySchema {
+    schema: Value,
+    structure: Option<Validator>,
+    rules: CompiledSchema,
+}
+
+impl PolicySchema {
+    pub(super) fn new() -> Self {
+        let schema = api::schema();
+        let mut closed = schema.clone();
+        close(&mut closed);
+        // Kubernetes lets an object have these, and says so nowhere in the schema.
+        for field in ["apiVersion", "kind", "metadata"] {
+            if let Some(properties) = closed.get_mut("properties").and_then(Value::as_object_mut) {
+                properties.entry(field).or_insert_with(|| json!({}));
+            }
+        }
+        Self {
+            structure: jsonschema::validator_for(&closed).ok(),
+            rules: cel::compile_schema(&schema),
+            schema,
+        }
+    }
+
+    /// Everything that is wrong with a policy, in the order of its fields.
+    pub(super) fn check(&self, policy: &Value) -> Vec<FieldError> {
+        let Some(structure) = &self.structure else {
+            return vec![FieldError {
+                field: String::new(),
+                message: "the schema itself is broken".to_owned(),
+            }];
+        };
+        let mut errors: Vec<FieldError> = structure
+            .iter_errors(policy)
+            .take(MOST_ERRORS)
+            .flat_map(|e| self.structural(&e))
+            .collect();
+        duplicates(&self.schema, policy, "", &mut errors);
+        if errors.is_empty() {
+            let broken = cel::Validator::new().validate_compiled(&self.rules, policy, None).err();
+            errors.extend(broken.into_iter().flat_map(cel::ValidationErrors::into_vec).map(
+                |error| FieldError {
+                    field: error.field_path.trim_start_matches('.').to_owned(),
+                    message: error.message,
+                },
+            ));
+        }
+        errors
+    }
+
+    fn structural(&self, error: &ValidationError<'_>) -> Vec<FieldError> {
+        let field = field_path(error.instance_path().as_str());
+        let at = |message: String| FieldError { field: field.clone(), message };
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+                .iter()
+                .map(|name| FieldError {
+                    field: join(&field, name),
+                    message: self.unknown(error.instance_path().as_str(), name),
+                })
+                .collect(),
+            ValidationErrorKind::Required { property } => {
+                let name = property.as_str().unwrap_or_default();
+                vec![at(format!("the field {name} is missing: add it"))]
+            }
+            ValidationErrorKind::Enum { options } => {
+                vec![at(format!("not one of the possible values: write one of {options}"))]
+            }
+            ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => {
+                vec![at(format!("of the wrong type: write {}", article(kind.as_str())))]
+            }
+            ValidationErrorKind::Pattern { pattern } => {
+                vec![at(format!("does not have the right form: {pattern}"))]
+            }
+            ValidationErrorKind::MinItems { limit } => {
+                vec![at(format!("has too few entries: write at least {limit}"))]
+            }
+            ValidationErrorKind::MaxItems { limit } => {
+                vec![at(format!("has too many entries: at most {limit}"))]
+            }
+            ValidationErrorKind::MinLength { .. } => {
+                vec![at("is empty: write a value, or remove the field".to_owned())]
+            }
+            ValidationErrorKind::MaxLength { limit } => {
+                vec![at(format!("is too long: at most {limit} characters"))]
+            }
+            ValidationErrorKind::Minimum { limit } => {
+                vec![at(format!("is too small: at least {limit}"))]
+            }
+            ValidationErrorKind::Maximum { limit } => {
+                vec![at(format!("is too large: at most {limit}"))]
+            }
+            other => vec![at(format!("is not valid ({})", other.keyword()))],
+        }
+    }
+
+    /// Says which known field an unknown one resembles.
+    fn unknown(&self, pointer: &str, name: &str) -> String {
+        let known = properties(&self.schema, pointer).into_iter().flat_map(Map::keys);
+        let nearest = known.map(|known| (distance(known, name), known)).min();
+        match nearest {
+            Some((distance, known)) if distance <= 3 => {
+                format!("no such field: did you mean {known}?")
+            }
+            _ => {
+                "no such field: remove it, or see certmap crds for the fields there are".to_owned()
+            }
+        }
+    }
+}
+
+/// Every object may have its own fields only.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let open = fields.get(PRESERVE) == Some(&Value::Bool(true));
+            if fields.get("properties").is_some_and(Value::is_object)
+                && fields.get("type") == Some(&json!("object"))
+                && !open
+            {
+                fields.insert("additionalProperties".to_owned(), Value::Bool(false));
+            }
+            fields.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Lists that are sets or maps hold each entry once.
+fn duplicates(schema: &Value, value: &Value, field: &str, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if let Some(schema) =
+                    schema.get("properties").and_then(|properties| properties.get(name))
+                {
+                    duplicates(schema, value, &join(field, name), errors);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let mut seen = HashSet::new();
+            for (index, item) in items.iter().enumerate() {
+                let key = key(schema, item);
+                if let Some(key) = key.filter(|key| !seen.insert(key.clone())) {
+                    let message =
+                        format!("{key} occurs before: write it once, under a name of its own");
+                    errors.push(FieldError { field: format!("{field}[{index}]"), message });
+                }
+                if let Some(schema) = schema.get("items") {
+                    duplicates(schema, item, &format!("{field}[{index}]"), errors);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn key(list: &Value, item: &Value) -> Option<String> {
+    match list.get("x-kubernetes-list-type")?.as_str()? {
+        "set" => Some(item.to_string()),
+        "map" => {
+            let keys = list
+                .get("x-kubernetes-list-map-keys")?
+                .as_array()?
+                .iter()
+                .filter_map(Value::as_str);
+            let parts: Option<Vec<String>> =
+                keys.map(|key| Some(format!("{key} {}", item.get(key)?))).collect();
+            parts.map(|parts| parts.join(", "))
+        }
+        _ => None,
+    }
+}
+
+/// The fields that may stand where a pointer points.
+fn properties<'a>(schema: &'a Value, pointer: &str) -> Option<&'a Map<String, Value>> {
+    let mut here = schema;
+    for token in pointer.split('/').skip(1) {
+        here = match here.get("items") {
+            Some(items) => items,
+            None => here.get("properties")?.get(token)?,
+        };
+    }
+    here.get("properties")?.as_object()
+}
+
+/// `/spec/mappings/3/name` → `spec.mappings[3].name`.
+fn field_path(pointer: &str) -> String {
+    pointer.split('/').skip(1).fold(String::new(), |path, token| {
+        if token.bytes().all(|b| b.is_ascii_digit()) {
+            format!("{path}[{token}]")
+        } else {
+            join(&path, token)
+        }
+    })
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn article(kind: &str) -> String {
+    match kind {
+        "integer" | "array" | "object" => format!("an {kind}"),
+        kind => format!("a {kind}"),
+    }
+}
+
+/// Levenshtein's, without case.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
+            let next = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = std::mem::replace(cell, next);
+            left = next;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(spec: Value) -> Vec<String> {
+        let policy = json!({"apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy", "metadata": {"name": "p"}, "spec": spec});
+        PolicySchema::new()
+            .check(&policy)
+            .into_iter()
+            .map(|e| format!("{}: {}", e.field, e.message))
+            .collect()
+    }
+
+    fn trust() -> Value {
+        json!({"caCertificateRefs": [{"kind": "ConfigMap", "name": "ca"}]})
+    }
+
+    fn one(spec: Value, field: &str, part: &str) {
+        let found = errors(spec);
+        assert!(
+            found
+                .iter()
+                .any(|error| error.starts_with(&format!("{field}: ")) && error.contains(part)),
+            "{field} {part}: {found:#?}"
+        );
+    }
+
+    #[test]
+    fn a_whole_policy_passes() {
+        let mapping = json!({"name": "a", "sha256": "00".repeat(32), "account": {"userName": "u"}});
+        let rule = json!({"certificateField": "Issuer", "certificateSubField": "O", "matchCriteria": "ZeroSSL"});
+        let found = errors(json!({
+            "targetRefs": [{"group": "networking.k8s.io", "kind": "Ingress", "name": "i"}],
+            "sslFlags": ["Ssl", "SslNegotiateCert", "SslRequireCert"],
+            "trust": trust(),
+            "oneToOne": {"mappings": [mapping]},
+            "manyToOne": {"mappings": [{"name": "m", "rules": [rule], "account": {"secretRef": {"name": "s"}}}]},
+            "authentication": [{"basic": {"secretRefs": [{"name": "t"}]}}, {"anonymous": {}}],
+            "forward": {"userHeader": "X-Remote-User", "clientCertificate": ["rfc9440"]},
+        }));
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_makes_no_sense_alone_is_refused_with_what_to_write() {
+        one(json!({"sslFlags": ["SslRequireCert"]}), "spec.sslFlags", "only with SslNegotiateCert");
+        one(json!({"sslFlags": ["SslMapCert"]}), "spec.sslFlags", "only with SslNegotiateCert");
+        one(json!({"sslFlags": ["SslNegotiateCert"]}), "spec.sslFlags", "needs trust");
+        one(json!({"sslFlags": ["None", "Ssl"]}), "spec.sslFlags", "None stands alone");
+        one(json!({"httpsRedirect": true}), "spec", "only with Ssl");
+        one(json!({"activeDirectory": {"x": 1}}), "spec", "reserved");
+        let two = json!({"name": "a", "sha256": "00".repeat(32), "certificate": "x", "account": {"userName": "u"}});
+        one(
+            json!({"oneToOne": {"mappings": [two]}}),
+            "spec.oneToOne.mappings[0]",
+            "exactly one of",
+        );
+        let none = json!({"name": "a", "account": {"userName": "u"}});
+        one(
+            json!({"oneToOne": {"mappings": [none]}}),
+            "spec.oneToOne.mappings[0]",
+            "exactly one of",
+        );
+        let empty = json!({"name": "m", "rules": [], "account": {"userName": "u"}});
+        one(
+            json!({"manyToOne": {"mappings": [empty]}}),
+            "spec.manyToOne.mappings[0].rules",
+            "at least one rule",
+        );
+        let nobody = json!({"name": "m", "rules": [{"certificateField": "Issuer", "certificateSubField": "O", "matchCriteria": "x"}]});
+        one(
+            json!({"manyToOne": {"mappings": [nobody]}}),
+            "spec.manyToOne.mappings[0]",
+            "needs an account",
+        );
+        one(json!({"authentication": [{"bearer": {}}]}), "spec.authentication[0]", "reserved");
+        one(
+            json!({"authentication": [{"anonymous": {}}, {"anonymous": {}}]}),
+            "spec.authentication",
+            "listed once",
+        );
+        one(
+            json!({"forward": {"userHeader": "Cookie"}}),
+            "spec.forward.userHeader",
+            "header of HTTP",
+        );
+        one(
+            json!({"forward": {"basicCredentials": true, "passAuthorization": true}}),
+            "spec.forward",
+            "both fill",
+        );
+        one(
+            json!({"trust": {"caCertificateRefs": [], "revocation": {}}}),
+            "spec.trust.caCertificateRefs",
+            "at least 1",
+        );
+    }
+
+    #[test]
+    fn names_occur_once() {
+        let mapping = |name: &str| json!({"name": name, "sha256": "00".repeat(32), "account": {"userName": "u"}});
+        one(
+            json!({"oneToOne": {"mappings": [mapping("a"), mapping("a")]}}),
+            "spec.oneToOne.mappings[1]",
+            "name \"a\" occurs before",
+        );
+    }
+
+    #[test]
+    fn slips_are_named_with_their_field() {
+        one(json!({"sslflags": []}), "spec.sslflags", "did you mean sslFlags?");
+        one(json!({"sslFlags": ["SSL"]}), "spec.sslFlags[0]", "write one of");
+        one(
+            json!({"oneToOne": {"mappings": [{"name": "a", "sha256": "00", "account": {"username": "u"}}]}}),
+            "spec.oneToOne.mappings[0].account.username",
+            "did you mean userName?",
+        );
+        one(json!({"oneToOne": {"enabled": "yes"}}), "spec.oneToOne.enabled", "write a boolean");
+        one(json!({"trust": {}}), "spec.trust", "caCertificateRefs is missing");
+    }
+}
