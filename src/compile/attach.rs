@@ -1,6 +1,6 @@
 //! Which policies stand before an Ingress: a missing, unreadable or conflicting one never makes it laxer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -37,6 +37,8 @@ pub(super) struct Attachments<'a> {
     world: &'a World,
     policy_required: bool,
     by_target: HashMap<ObjectName, Vec<&'a ObjectName>>,
+    /// Ingresses of ours.
+    met: HashSet<ObjectName>,
     earlier: &'a KeptPolicies,
     pub(super) kept: KeptPolicies,
     pub(super) last_good: LastGood,
@@ -56,8 +58,8 @@ impl<'a> Attachments<'a> {
                 by_target.entry(ObjectName::new(&name.namespace, target)).or_default().push(name);
             }
         }
-        let (kept, findings) = (KeptPolicies::new(), Vec::new());
-        Self { world, policy_required, by_target, earlier, kept, last_good, findings }
+        let (kept, findings, met) = (KeptPolicies::new(), Vec::new(), HashSet::new());
+        Self { met, world, policy_required, by_target, earlier, kept, last_good, findings }
     }
 
     /// What stands before an Ingress.
@@ -67,6 +69,7 @@ impl<'a> Attachments<'a> {
         ingress: &Ingress,
         class: Option<&IngressClass>,
     ) -> Guard {
+        self.met.insert(name.clone());
         let targeting = self.by_target.get(name).cloned().unwrap_or_default();
         if !targeting.is_empty() {
             return self.joined(&targeting);
@@ -101,6 +104,31 @@ impl<'a> Attachments<'a> {
         Guard::Open
     }
 
+    /// Policies that stand before nothing are compiled all the same, so that what is wrong with them is known early.
+    pub(super) fn unattached(&mut self) {
+        for (name, object) in &self.world.policies {
+            let PolicyObject::Readable(policy) = object else { continue };
+            for (index, target) in policy.spec.target_refs.iter().enumerate() {
+                let target = ObjectName::new(&name.namespace, &target.name);
+                if !self.met.contains(&target) {
+                    let message = format!(
+                        "Ingress {target} does not exist, or is not certmap's: create it, or set its ingressClassName"
+                    );
+                    self.find(
+                        Severity::Warning,
+                        name,
+                        &format!("spec.targetRefs[{index}]"),
+                        "TargetNotFound",
+                        message,
+                    );
+                }
+            }
+            if !self.kept.keys().any(|joined| joined.contains(name)) {
+                drop(self.joined(&[name]));
+            }
+        }
+    }
+
     /// The policies as one, the oldest first.
     fn joined(&mut self, names: &[&'a ObjectName]) -> Guard {
         let mut joined = Vec::new();
@@ -128,7 +156,7 @@ impl<'a> Attachments<'a> {
     fn check(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Option<Guard> {
         for (name, policy) in joined {
             if let Err((field, message)) = acceptable(&policy.spec) {
-                self.find(name, field, "Invalid", message.to_owned());
+                self.find(Severity::Error, name, field, "Invalid", message.to_owned());
                 return Some(shut(
                     DenialCode::PolicyUnusable,
                     format!("CertMappingPolicy {name}: {message}"),
@@ -142,7 +170,7 @@ impl<'a> Attachments<'a> {
             let message = format!(
                 "policies {names} target the same Ingress and differ in {field}: make it equal, or keep one policy; until then it answers 503.91"
             );
-            self.find(name, field, "Conflicted", message);
+            self.find(Severity::Error, name, field, "Conflicted", message);
         }
         Some(shut(DenialCode::PolicyConflicted, format!("policies {names} differ in {field}")))
     }
@@ -174,15 +202,16 @@ impl<'a> Attachments<'a> {
         })
     }
 
-    fn find(&mut self, policy: &ObjectName, field: &str, reason: &'static str, message: String) {
+    fn find(
+        &mut self,
+        severity: Severity,
+        policy: &ObjectName,
+        field: &str,
+        reason: &'static str,
+        message: String,
+    ) {
         let object = ObjectRef { kind: ObjectKind::CertMappingPolicy, name: policy.clone() };
-        self.findings.push(Finding {
-            severity: Severity::Error,
-            object,
-            field: field.to_owned(),
-            reason,
-            message,
-        });
+        self.findings.push(Finding { severity, object, field: field.to_owned(), reason, message });
     }
 }
 

@@ -10,6 +10,7 @@ mod backends;
 mod certificates;
 mod dependency;
 mod finding;
+mod lint;
 mod policy;
 mod routes;
 mod server_certificates;
@@ -22,6 +23,7 @@ use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 
 pub use finding::{Finding, Severity};
+pub use lint::lint;
 pub use world::{Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, World};
 
 use attach::{Attachments, KeptPolicies};
@@ -100,6 +102,7 @@ pub fn compile(
     router.route_all();
     let Router { hosts, certificates, reached, mut findings, .. } = router;
     findings.extend(unprotected(&reached));
+    attachments.unattached();
     findings.append(&mut attachments.findings);
     findings.sort();
     findings.dedup();

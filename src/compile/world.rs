@@ -171,3 +171,22 @@ impl World {
         }
     }
 }
+
+impl World {
+    /// Adds everything of another world; what is here already stays.
+    pub fn merge(&mut self, other: Self) {
+        fn add<T>(here: &mut BTreeMap<ObjectName, T>, there: BTreeMap<ObjectName, T>) {
+            for (name, object) in there {
+                here.entry(name).or_insert(object);
+            }
+        }
+        add(&mut self.policies, other.policies);
+        add(&mut self.config_maps, other.config_maps);
+        add(&mut self.endpoint_slices, other.endpoint_slices);
+        add(&mut self.ingresses, other.ingresses);
+        add(&mut self.ingress_classes, other.ingress_classes);
+        add(&mut self.secrets, other.secrets);
+        add(&mut self.services, other.services);
+        self.incomplete |= other.incomplete;
+    }
+}

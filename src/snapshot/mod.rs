@@ -4,6 +4,7 @@
 //! and which route a request gets must be answered by the same table.
 
 mod backend;
+mod dump;
 mod host;
 mod identity_headers;
 mod path;

@@ -1,0 +1,98 @@
+//! What `certmap dev` makes for the first five minutes: certificates, manifests, and a backend that says what it was told.
+//!
+//! Everything lands in one directory and is kept on the next start, so that a browser's imported certificate and an
+//! edited manifest go on working. Nothing of it is for production.
+
+mod manifests;
+mod pki;
+mod welcome;
+mod whoami;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+pub use pki::P12_PASSWORD;
+pub use welcome::{Addresses, welcome};
+pub use whoami::whoami;
+
+/// Why the directory cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A certificate cannot be made.
+    #[error("a certificate cannot be made: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// A .p12 file cannot be made.
+    #[error("{0}: a PKCS#12 file cannot be made: {1}")]
+    Pkcs12(PathBuf, String),
+}
+
+/// Makes what is missing; the manifests are below.
+///
+/// # Errors
+/// Something cannot be written.
+pub fn prepare(directory: &Path, whoami: SocketAddr, now: Timestamp) -> Result<PathBuf, DevError> {
+    let manifests = directory.join("manifests");
+    std::fs::create_dir_all(&manifests)
+        .map_err(|error| DevError::File { path: manifests.clone(), error })?;
+    private(directory, 0o700)?;
+    let made_anew = pki::make(directory, now)?;
+    manifests::write(directory, &manifests, whoami, made_anew)?;
+    Ok(manifests)
+}
+
+fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), DevError> {
+    std::fs::write(path, content).map_err(|error| DevError::File { path: path.to_owned(), error })
+}
+
+fn read(path: &Path) -> Result<String, DevError> {
+    std::fs::read_to_string(path).map_err(|error| DevError::File { path: path.to_owned(), error })
+}
+
+fn private(path: &Path, mode: u32) -> Result<(), DevError> {
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions)
+        .map_err(|error| DevError::File { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{PeerCertificate, read_certificates};
+
+    #[test]
+    fn makes_everything_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let now = Timestamp::now();
+        let manifests = prepare(root, "127.0.0.1:9".parse().unwrap(), now).unwrap();
+        let first = read(&root.join("alice.crt")).unwrap();
+        write(&manifests.join("policy.yaml"), "# edited\n").unwrap();
+        prepare(root, "127.0.0.1:10".parse().unwrap(), now).unwrap();
+        assert_eq!(read(&root.join("alice.crt")).unwrap(), first);
+        assert_eq!(read(&manifests.join("policy.yaml")).unwrap(), "# edited\n");
+        assert!(read(&manifests.join("whoami.yaml")).unwrap().contains("port: 10"));
+    }
+
+    #[test]
+    fn the_expired_one_is_expired() {
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path(), "127.0.0.1:9".parse().unwrap(), Timestamp::now()).unwrap();
+        let pem = read(&directory.path().join("expired.crt")).unwrap();
+        let certificate =
+            PeerCertificate::parse(&read_certificates(pem.as_bytes()).unwrap()).unwrap();
+        assert!(certificate.validity.not_after < Timestamp::now().as_second());
+        assert_eq!(certificate.issuer.to_string(), "CN=ZeroSSL Dev Client CA,O=ZeroSSL");
+    }
+}

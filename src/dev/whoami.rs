@@ -1,0 +1,47 @@
+//! A backend that says what it was told.
+
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+/// Answers every request with the request's own head, the user on top. Ends with the program.
+pub async fn whoami(listener: TcpListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        tokio::spawn(async move {
+            let answer = |request: Request<Incoming>| async move {
+                Ok::<_, Infallible>(Response::new(text(&request)))
+            };
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service_fn(answer));
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a whoami connection broke");
+            }
+        });
+    }
+}
+
+fn text<B>(request: &Request<B>) -> String {
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let user = header("x-remote-user").unwrap_or_else(|| "-".to_owned());
+    let fields = request
+        .headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+    let head: String = fields.collect();
+    format!("user: {user}\n\n{} {}\n{head}", request.method(), request.uri())
+}

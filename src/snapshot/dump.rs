@@ -1,0 +1,72 @@
+//! The snapshot for people: what is in force, without anything secret.
+
+use serde_json::{Value, json};
+
+use super::route::{PathPattern, Route, VirtualHost};
+use super::store::Snapshot;
+use crate::policy::{Guard, Module, Policy};
+
+impl Snapshot {
+    /// Hosts, routes and policies. Passwords, keys, certificates and user names are left out.
+    #[must_use]
+    pub fn dump(&self) -> Value {
+        let mut hosts: Vec<&VirtualHost> = self.hosts.values().map(|host| &**host).collect();
+        hosts.sort_by(|a, b| a.pattern.cmp(&b.pattern));
+        json!({
+            "generation": self.generation,
+            "hosts": hosts.into_iter().map(host).collect::<Vec<_>>(),
+            "policies": self.policies.iter().map(|named| policy(named)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn host(host: &VirtualHost) -> Value {
+    let mut routes: Vec<(&PathPattern, &Route)> = host.routes().collect();
+    routes.sort_by_key(|(path, _)| *path);
+    json!({
+        "host": host.pattern.to_string(),
+        "asksForCertificate": host.terms.asks,
+        "advertisedIssuers": host.terms.hints.len(),
+        "routes": routes.into_iter().map(route).collect::<Vec<_>>(),
+    })
+}
+
+fn route((path, route): (&PathPattern, &Route)) -> Value {
+    let (kind, path) = match path {
+        PathPattern::Exact(path) => ("Exact", &**path),
+        PathPattern::Prefix(path) => ("Prefix", if path.is_empty() { "/" } else { &**path }),
+    };
+    let guard = match &route.guard {
+        Guard::Open => json!("open"),
+        Guard::Policed(policies) => {
+            json!(policies.iter().map(|policy| &*policy.name).collect::<Vec<_>>())
+        }
+        Guard::Shut { code, reason } => json!({"code": code.as_str(), "reason": &**reason}),
+    };
+    json!({
+        "path": path,
+        "pathType": kind,
+        "ingress": &*route.ingress,
+        "policies": guard,
+        "backend": &*route.backend.name,
+        "endpoints": route.backend.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn policy(policy: &Policy) -> Value {
+    let module = |module: &Module| match module {
+        Module::Basic { users, .. } => json!({"basic": {"users": users.len()}}),
+        Module::Anonymous => json!({"anonymous": {}}),
+    };
+    json!({
+        "name": &*policy.name,
+        "asksForCertificate": policy.asks(),
+        "demandsCertificate": policy.flags.demand_certificate(),
+        "trustedCAs": policy.trust.as_ref().map_or(0, |trust| trust.len()),
+        "trustDigest": policy.trust.as_ref().map(|trust| trust.digest().to_string()),
+        "oneToOneMappings": policy.one_to_one.len(),
+        "manyToOneMappings": policy.many_to_one.all().len(),
+        "authentication": policy.modules.iter().map(module).collect::<Vec<_>>(),
+        "userHeader": policy.forward.user_header.as_deref(),
+    })
+}
