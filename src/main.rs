@@ -1,5 +1,6 @@
 //! The program: arguments in, exit code out.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -13,6 +14,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{ObjectKind, yes};
+use super::reference::{ObjectKind, yes};
 
 /// `oneToOneMappings`: one certificate, one account.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

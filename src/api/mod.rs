@@ -10,6 +10,7 @@ mod crd;
 mod forward;
 mod mapping;
 mod policy;
+mod reference;
 mod status;
 
 pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
@@ -20,9 +21,10 @@ pub use mapping::{
     OneToOneMapping, PermissionMode, SecretRef,
 };
 pub use policy::{
-    AdmitAnyVerified, CaCertificateRef, CertMappingPolicy, CertMappingPolicySpec, ObjectKind,
-    SslFlag, TargetRef, Trust, UserFrom,
+    AdmitAnyVerified, CaCertificateRef, CertMappingPolicy, CertMappingPolicySpec, SslFlag,
+    TargetRef, Trust, UserFrom,
 };
+pub use reference::ObjectKind;
 pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus};
 
 /// The API group of certmap's own kinds.

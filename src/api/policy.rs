@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::authentication::{AuthenticationModule, Reserved};
 use super::forward::Forward;
 use super::mapping::{ManyToOne, OneToOne};
+use super::reference::{ObjectKind, yes};
 use super::status::CertMappingPolicyStatus;
 
 /// How client certificates become accounts on the Ingresses that the policy targets.
@@ -191,15 +192,6 @@ pub struct CaCertificateRef {
     pub key: String,
 }
 
-/// The kinds that certificates are read from.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum ObjectKind {
-    /// A ConfigMap.
-    ConfigMap,
-    /// A Secret.
-    Secret,
-}
-
 /// Admission of every certificate that verifies.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -219,10 +211,6 @@ pub enum UserFrom {
     SanEmail,
     /// The user principal name (otherName) of the subject alternative name.
     SanUpn,
-}
-
-pub(super) fn yes() -> bool {
-    true
 }
 
 fn default_max_depth() -> u8 {

@@ -39,7 +39,7 @@ pub(super) async fn dev(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     until_told(running).await
 }
 
-/// Keys that anybody can read in this repository's sample manifests are not for the network.
+/// Passwords that everybody knows are not for the network.
 fn loopback(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         (std::net::Ipv4Addr::LOCALHOST, address.port()).into()

@@ -9,13 +9,29 @@ use base64::engine::general_purpose::STANDARD;
 use super::{DevError, read};
 use crate::identity::read_certificates;
 
-/// Writes what is not there yet; what belongs to earlier certificates is put aside. Where the backend is changes with
-/// every start.
+/// Files that hold certificates.
+const BOUND: &[&str] = &["policy.yaml", "trust.yaml", "server-certificate.yaml"];
+
+/// Puts aside what belongs to earlier certificates; nothing of it is lost.
+pub(super) fn set_aside(manifests: &Path) -> Result<(), DevError> {
+    for name in BOUND {
+        let path = manifests.join(name);
+        let free = (1..)
+            .map(|number| manifests.join(format!("{name}.{number}.old")))
+            .find(|aside| !aside.exists());
+        if let (true, Some(aside)) = (path.exists(), free) {
+            std::fs::rename(&path, &aside)
+                .map_err(|error| DevError::File { path: path.clone(), error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what is not there yet: people edit these files. Where the backend is changes with every start.
 pub(super) fn write(
     directory: &Path,
     manifests: &Path,
     whoami: SocketAddr,
-    made_anew: bool,
 ) -> Result<(), DevError> {
     let pem = |name: &str| read(&directory.join(name));
     let alice = read_certificates(pem("alice.crt")?.as_bytes()).unwrap_or_default();
@@ -34,15 +50,10 @@ pub(super) fn write(
     ];
     for (name, content) in files {
         let path = manifests.join(name);
-        if path.exists() && !made_anew {
-            continue;
+        if !path.exists() {
+            super::write(&path, content)?;
+            super::private(&path, 0o600)?;
         }
-        if path.exists() {
-            let aside = manifests.join(format!("{name}.old"));
-            std::fs::rename(&path, &aside)
-                .map_err(|error| DevError::File { path: path.clone(), error })?;
-        }
-        super::write(&path, content)?;
     }
     let backend = BACKEND
         .replace("ADDRESS", &whoami.ip().to_string())

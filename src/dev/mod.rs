@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-pub use pki::P12_PASSWORD;
 pub use welcome::{Addresses, welcome};
 pub use whoami::whoami;
+
+/// Says that a directory is ours.
+const MARKER: &str = ".certmap-dev";
 
 /// Why the directory cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum DevError {
         /// Why.
         error: io::Error,
     },
+    /// Somebody else's files are there.
+    #[error("{0} holds files that certmap dev did not make: name a directory of its own")]
+    NotOurs(PathBuf),
     /// A certificate cannot be made.
     #[error("a certificate cannot be made: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -42,13 +47,28 @@ pub enum DevError {
 /// # Errors
 /// Something cannot be written.
 pub fn prepare(directory: &Path, whoami: SocketAddr, now: Timestamp) -> Result<PathBuf, DevError> {
+    claim(directory)?;
     let manifests = directory.join("manifests");
-    std::fs::create_dir_all(&manifests)
-        .map_err(|error| DevError::File { path: manifests.clone(), error })?;
-    private(directory, 0o700)?;
-    let made_anew = pki::make(directory, now)?;
-    manifests::write(directory, &manifests, whoami, made_anew)?;
+    if !pki::is_current(directory, now) {
+        // First these: should the rest fail, the next start makes it all again.
+        manifests::set_aside(&manifests)?;
+        pki::make(directory, now)?;
+    }
+    manifests::write(directory, &manifests, whoami)?;
     Ok(manifests)
+}
+
+/// Takes a directory for its own, if it is empty or was taken before: nobody else's files are ever touched.
+fn claim(directory: &Path) -> Result<(), DevError> {
+    let file_error = |error| DevError::File { path: directory.to_owned(), error };
+    let marker = directory.join(MARKER);
+    let foreign = std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
+    if foreign && !marker.exists() {
+        return Err(DevError::NotOurs(directory.to_owned()));
+    }
+    std::fs::create_dir_all(directory.join("manifests")).map_err(file_error)?;
+    private(directory, 0o700)?;
+    write(&marker, "Made by certmap dev. Delete the directory to begin anew.\n")
 }
 
 fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), DevError> {
@@ -77,12 +97,26 @@ mod tests {
         let root = directory.path();
         let now = Timestamp::now();
         let manifests = prepare(root, "127.0.0.1:9".parse().unwrap(), now).unwrap();
+        std::fs::remove_file(root.join("server-ca.crt")).unwrap();
+        prepare(root, "127.0.0.1:9".parse().unwrap(), now).unwrap();
+        assert!(
+            root.join("server-ca.crt").exists() && manifests.join("policy.yaml.1.old").exists()
+        );
         let first = read(&root.join("alice.crt")).unwrap();
         write(&manifests.join("policy.yaml"), "# edited\n").unwrap();
         prepare(root, "127.0.0.1:10".parse().unwrap(), now).unwrap();
         assert_eq!(read(&root.join("alice.crt")).unwrap(), first);
         assert_eq!(read(&manifests.join("policy.yaml")).unwrap(), "# edited\n");
         assert!(read(&manifests.join("whoami.yaml")).unwrap().contains("port: 10"));
+    }
+
+    #[test]
+    fn other_peoples_files_are_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        write(&directory.path().join("localhost.key"), "mine").unwrap();
+        let made = prepare(directory.path(), "127.0.0.1:9".parse().unwrap(), Timestamp::now());
+        assert!(matches!(made, Err(DevError::NotOurs(_))), "{made:?}");
+        assert_eq!(read(&directory.path().join("localhost.key")).unwrap(), "mine");
     }
 
     #[test]

@@ -14,16 +14,13 @@ use super::{DevError, private, read, write};
 use crate::identity::{PeerCertificate, read_certificates};
 
 /// Of every .p12 file.
-pub const P12_PASSWORD: &str = "certmap";
+pub(super) const P12_PASSWORD: &str = "certmap";
 
 /// Days before and after today.
 struct Days(i64, i64);
 
-/// Makes all certificates, unless those of the last time still serve; says whether it did.
-pub(super) fn make(directory: &Path, now: Timestamp) -> Result<bool, DevError> {
-    if is_current(directory, now) {
-        return Ok(false);
-    }
+/// Makes all certificates.
+pub(super) fn make(directory: &Path, now: Timestamp) -> Result<(), DevError> {
     let server_ca = ca("certmap", "certmap Dev Server CA", now)?;
     let client_ca = ca("ZeroSSL", "ZeroSSL Dev Client CA", now)?;
     let other_ca = ca("Fabrikam", "Fabrikam Dev CA", now)?;
@@ -44,14 +41,17 @@ pub(super) fn make(directory: &Path, now: Timestamp) -> Result<bool, DevError> {
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         issue(directory, name, &client, issuer)?;
     }
-    Ok(true)
+    Ok(())
 }
 
-/// Whether alice's certificate, the last to be doubted, holds for another day.
-fn is_current(directory: &Path, now: Timestamp) -> bool {
-    let whole = ["localhost", "alice", "unmapped", "expired", "untrusted"].iter().all(|name| {
-        ["crt", "key", "p12"].iter().all(|kind| directory.join(format!("{name}.{kind}")).exists())
-    });
+/// Whether what was made the last time is all there, and holds for another day.
+pub(super) fn is_current(directory: &Path, now: Timestamp) -> bool {
+    let kinds = ["crt", "key", "p12"];
+    let people = ["localhost", "alice", "unmapped", "expired", "untrusted"];
+    let files =
+        people.iter().flat_map(|name| kinds.iter().map(move |kind| format!("{name}.{kind}")));
+    let cas = ["server-ca.crt", "client-ca.crt"].map(str::to_owned);
+    let whole = files.chain(cas).all(|file| directory.join(file).exists());
     let holds = |name: &str| {
         let pem = read(&directory.join(name)).ok()?;
         let certificate = PeerCertificate::parse(&read_certificates(pem.as_bytes()).ok()?).ok()?;

@@ -19,7 +19,7 @@ pub struct Addresses {
 /// The lines.
 #[must_use]
 pub fn welcome(directory: &Path, addresses: &Addresses) -> String {
-    let dir = directory.display();
+    let dir = quoted(directory);
     let (http, https) = (addresses.http.port(), addresses.https.port());
     let admin = addresses.admin;
     let curl = format!("curl --cacert {dir}/server-ca.crt");
@@ -49,7 +49,7 @@ pub fn welcome(directory: &Path, addresses: &Addresses) -> String {
     {untrusted}/basic -u test:battery-staple
 
 Change something while this runs, and ask again: unmapped.crt becomes test
-    sed -i 's/enabled: false/enabled: true/' {dir}/manifests/policy.yaml
+    sed -i.bak 's/enabled: false/enabled: true/' {dir}/manifests/policy.yaml
     {unmapped}/
 
 Ask why:
@@ -57,4 +57,12 @@ Ask why:
 In a browser: trust {dir}/server-ca.crt, import {dir}/alice.p12 (password {P12_PASSWORD}).
 "
     )
+}
+
+/// For a shell, where the path needs it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain =
+        text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_'));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,7 +18,7 @@ pub async fn whoami(listener: TcpListener) {
         };
         tokio::spawn(async move {
             let answer = |request: Request<Incoming>| async move {
-                Ok::<_, Infallible>(Response::new(text(&request)))
+                Ok::<_, Infallible>(answer_to(&request))
             };
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -28,6 +28,18 @@ pub async fn whoami(listener: TcpListener) {
             }
         });
     }
+}
+
+fn answer_to<B>(request: &Request<B>) -> Response<String> {
+    let mut response = Response::new(text(request));
+    for (name, value) in
+        [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
+    {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
 }
 
 fn text<B>(request: &Request<B>) -> String {

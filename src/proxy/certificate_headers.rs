@@ -4,13 +4,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::HeaderError;
 use crate::api::CertificateFormat;
 use crate::identity::DistinguishedName;
 use crate::policy::VerifiedCertificate;
 
 /// Longer values would not pass the backend's limits: better one clear refusal here.
 const LONGEST_VALUE: usize = 32 * 1024;
+
+/// A value that no header field can carry.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0} cannot be written into a header field")]
+pub(super) struct HeaderError(pub(super) &'static str);
 
 /// Sets the fields of one form.
 pub(super) fn set(

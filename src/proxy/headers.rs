@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Version};
 
-use super::certificate_headers;
+use super::certificate_headers::{self, HeaderError};
 use crate::policy::Permit;
 use crate::snapshot::Snapshot;
 
@@ -61,11 +61,6 @@ pub(super) struct Arrival {
     pub(super) host: HeaderValue,
     pub(super) request_id: HeaderValue,
 }
-
-/// A value that no header field can carry.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0} cannot be written into a header field")]
-pub(super) struct HeaderError(pub(super) &'static str);
 
 /// Whether the client wants a WebSocket (RFC 6455, 4.1).
 pub(super) fn is_websocket<B>(request: &Request<B>) -> bool {

@@ -16,7 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::body::RequestBody;
-use super::headers::{self, Arrival, HeaderError};
+use super::certificate_headers::HeaderError;
+use super::headers::{self, Arrival};
 use super::watch::Watch;
 use crate::policy::Permit;
 use crate::snapshot::{Backend, Snapshot};

@@ -1,0 +1,35 @@
+"""Python's ssl as a client: two requests, the second on a connection of its own with the session of the first."""
+
+import json
+import socket
+import ssl
+import sys
+
+
+def main():
+    port, host, ca, version, cert, key = sys.argv[1:7]
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["http/1.1"])
+    context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
+    if cert != "-":
+        context.load_cert_chain(cert, key)
+    session = None
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", int(port))) as plain:
+            with context.wrap_socket(plain, server_hostname=host, session=session) as tls:
+                tls.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                text = b""
+                while chunk := tls.recv(65536):
+                    text += chunk
+                session = tls.session
+                head, _, body = text.decode().partition("\r\n\r\n")
+                answer = {
+                    "status": int(head.split(" ")[1]),
+                    "tls": tls.version(),
+                    "resumed": tls.session_reused,
+                    "body": body,
+                }
+                print(json.dumps(answer))
+
+
+main()
