@@ -1,0 +1,187 @@
+//! The commands that serve nothing: validate, explain; and the one that makes everything: dev.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::support::manifests::policy;
+use super::support::pki::{leaf, validity};
+use super::support::{NEGOTIATE, REQUIRE, Site, run};
+
+fn certmap(arguments: &[&str], path: &Path) -> (bool, String) {
+    run(Command::new(env!("CARGO_BIN_EXE_certmap")).args(arguments).arg(path))
+}
+
+fn explain(site: &Site, arguments: &[&str]) -> Value {
+    let manifests = site.manifests();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certmap"));
+    command
+        .args(["explain", "--host", "app.test", "-o", "json", "--manifests"])
+        .arg(manifests)
+        .args(arguments);
+    let (ok, text) = run(&mut command);
+    assert!(ok, "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn validate_finds_nothing_in_a_good_directory() {
+    let site = Site::with_alice(REQUIRE);
+    let (ok, text) = certmap(&["validate"], &site.manifests());
+    assert!(
+        ok && text.contains("0 errors, 1 warnings") && text.contains("ReachedWithoutPolicy"),
+        "{text}"
+    );
+}
+
+#[test]
+fn validate_names_file_line_field_and_remedy() {
+    let site = Site::with_alice(NEGOTIATE);
+    let mut expired = leaf("Edgar");
+    validity(&mut expired, -30, -1);
+    let edgar = site.zerossl.issue(expired).base64();
+    let spec = format!(
+        "sslFlags: {NEGOTIATE}\ntrust: {{caCertificateRefs: [{{kind: ConfigMap, name: corporate-ca}}]}}\noneToOne:\n  mappings:\n  - name: edgar\n    certificate: {edgar}\n    account: {{secretRef: {{name: gone}}}}\nmanyToOne:\n  mappings:\n  - {{name: wide, rules: [{{certificateField: Issuer, certificateSubField: O, matchCriteria: \"Zero*\"}}], account: {{userName: a}}}}\n  - {{name: narrow, rules: [{{certificateField: Issuer, certificateSubField: O, matchCriteria: ZeroSSL}}], account: {{userName: b}}}}\nauthentication: [{{anonymous: {{}}}}]\n"
+    );
+    site.write("policy.yaml", &policy("app", "app", &spec));
+    site.write("slip.yaml", "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: slip, namespace: web}\nspec:\n  sslFlags: [Sssl]\n");
+    let (ok, text) = certmap(&["validate"], &site.manifests());
+    assert!(!ok, "errors make it fail");
+    for part in [
+        "slip.yaml:5: error: CertMappingPolicy web/slip: spec.sslFlags[0]: not one of the possible values",
+        "policy.yaml:12: error: CertMappingPolicy web/app: spec.oneToOne.mappings[0].account: mapping edgar: Secret web/gone does not exist",
+        "policy.yaml:11: warning: CertMappingPolicy web/app: spec.oneToOne.mappings[0].certificate: mapping edgar is dead: its certificate is refused, because it has expired",
+        "policy.yaml:16: warning: CertMappingPolicy web/app: spec.manyToOne.mappings[1]: mapping narrow never decides",
+        "warning: CertMappingPolicy web/app: spec.authentication: a certificate that verifies and maps to nobody is let in as anonymous",
+        "Service web/echo",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let (ok, text) = certmap(&["validate", "-o", "json"], &site.manifests());
+    let entries: Value = serde_json::from_str(&text).unwrap();
+    let slip = entries.as_array().unwrap().iter().find(|entry| entry["name"] == "slip").unwrap();
+    assert!(
+        !ok && slip["line"] == 5
+            && slip["field"] == "spec.sslFlags[0]"
+            && slip["severity"] == "error",
+        "{slip}"
+    );
+    let file = site.manifests().join("slip.yaml");
+    let (ok, text) = certmap(&["validate"], &file);
+    assert!(!ok && text.contains("slip.yaml:5: error"), "a single file: {text}");
+}
+
+#[test]
+fn explain_gives_the_servers_answer_and_its_reasons() {
+    let site = Site::with_alice(REQUIRE);
+    site.person("stranger", &site.other.issue(leaf("Stranger")));
+    let alice = site.path("alice.crt");
+    let answer = explain(&site, &["--cert", alice.to_str().unwrap()]);
+    assert_eq!(
+        (&answer["status"], &answer["code"], &answer["account"]),
+        (&200.into(), &"200".into(), &"azureuser".into())
+    );
+    assert_eq!(
+        (&answer["mechanism"], &answer["mapping"]),
+        (&"oneToOne".into(), &"alice-laptop".into())
+    );
+    assert_eq!(answer["trace"][1]["text"], "oneToOne alice-laptop: admitted");
+    let stranger = explain(&site, &["--cert", site.path("stranger.crt").to_str().unwrap()]);
+    assert_eq!(
+        (&stranger["status"], &stranger["code"], &stranger["account"]),
+        (&403.into(), &"403.16".into(), &Value::Null)
+    );
+    assert_eq!(explain(&site, &["--no-cert"])["code"], "403.7");
+    assert_eq!(explain(&site, &["--no-cert", "--http"])["code"], "403.4");
+    let later =
+        explain(&site, &["--cert", alice.to_str().unwrap(), "--at", "2036-01-01T00:00:00Z"]);
+    assert_eq!(later["code"], "403.17");
+    assert_eq!(explain(&site, &["--no-cert", "--path", "/a//b"])["code"], "400");
+}
+
+#[test]
+fn explain_reads_every_form_of_a_certificate() {
+    let site = Site::with_alice(REQUIRE);
+    let (der, line, p7) = (site.path("alice.der"), site.path("alice.b64"), site.path("alice.p7b"));
+    std::fs::write(&der, &site.alice.der).unwrap();
+    std::fs::write(&line, site.alice.base64()).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args(["crl2pkcs7", "-nocrl", "-certfile"])
+        .arg(site.path("alice.crt"))
+        .arg("-out")
+        .arg(&p7);
+    assert!(run(&mut openssl).0);
+    let p7_der = site.path("alice.p7");
+    assert!(
+        run(Command::new("openssl")
+            .args(["pkcs7", "-outform", "DER", "-in"])
+            .arg(&p7)
+            .arg("-out")
+            .arg(&p7_der))
+        .0
+    );
+    for file in [der, line, p7, p7_der] {
+        assert_eq!(
+            explain(&site, &["--cert", file.to_str().unwrap()])["account"],
+            "azureuser",
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn dev_serves_what_it_prints() {
+    let directory = tempfile::tempdir().unwrap();
+    let dev = directory.path().join("dev dir");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certmap"));
+    let any = "127.0.0.1:0";
+    command
+        .arg("dev")
+        .arg(&dev)
+        .args(["--http", any, "--https", any, "--admin", any])
+        .arg("--access-log")
+        .arg(directory.path().join("log"));
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let said: Vec<String> = lines.take_while(|line| !line.starts_with("In a browser")).collect();
+    let mut expected = String::new();
+    let (mut tried, mut failed) = (0, Vec::new());
+    for line in said {
+        let command = line.trim();
+        if command.starts_with("curl") {
+            let (_, text) = run(Command::new("sh").args(["-c", &format!("{command} -s")]));
+            // After the edit, the last line's answer is another one.
+            let wanted = if tried == 8 { "user: test" } else { expected.as_str() };
+            tried += 1;
+            if !text.contains(wanted) {
+                failed.push(format!("{command}: no {wanted:?} in {text}"));
+            }
+        } else if command.starts_with("sed") {
+            assert!(run(Command::new("sh").args(["-c", command])).0);
+            let admin = std::time::Instant::now();
+            while admin.elapsed() < std::time::Duration::from_millis(900) {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        } else if let Some((_, answer)) = command.split_once("  ") {
+            let answer = answer.trim();
+            expected = answer.strip_prefix("200 as ").map_or_else(
+                || answer.split(',').next().unwrap_or_default().to_owned(),
+                |user| format!("user: {user}"),
+            );
+        }
+    }
+    drop(child.kill());
+    drop(child.wait());
+    assert!(failed.is_empty() && tried == 9, "{tried} tried: {failed:#?}");
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args(["pkcs12", "-nokeys", "-passin", "pass:certmap", "-in"])
+        .arg(dev.join("alice.p12"));
+    assert!(run(&mut openssl).1.contains("CN = Alice"));
+    let (ok, text) = certmap(&["validate"], &dev.join("manifests"));
+    assert!(ok, "{text}");
+}
