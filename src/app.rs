@@ -66,7 +66,8 @@ impl Running {
         drop(self.watch);
         self.proxy.drain(DRAIN).await;
         self.stop.cancel();
-        self.log.flush(Duration::from_secs(5));
+        let flushed = tokio::task::spawn_blocking(move || self.log.flush(Duration::from_secs(5)));
+        drop(flushed.await);
     }
 }
 
@@ -76,8 +77,12 @@ impl Running {
 /// The directory cannot be read, or an address not be listened on.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::default());
-    let log = AccessLog::start(settings.access_log, settings.access_log_format)
-        .context("the access log cannot be opened")?;
+    let log = AccessLog::start(
+        settings.access_log,
+        settings.access_log_format,
+        metrics.dropped_records(),
+    )
+    .context("the access log cannot be opened")?;
     let mut directory = Directory::new(&settings.manifests);
     let scan = directory
         .rescan()
@@ -108,7 +113,6 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let state = Arc::new(Admin {
         ready: AtomicBool::new(true),
         metrics,
-        log: log.clone(),
         snapshot: Box::new(move || shown.load().dump()),
     });
     let stop = CancellationToken::new();
@@ -160,6 +164,9 @@ impl Control {
         let warnings = compiled.findings.iter().filter(|f| f.severity == Severity::Warning).count();
         let now = UnixTime::now().as_secs() as f64;
         self.metrics.snapshot(compiled.snapshot.generation, now, errors, warnings);
+        let policies: HashSet<&str> =
+            compiled.snapshot.policies.iter().map(|policy| &*policy.name).collect();
+        self.metrics.keep_policies(|name| policies.contains(name));
         tracing::info!(
             generation = compiled.snapshot.generation,
             errors,

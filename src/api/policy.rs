@@ -3,6 +3,7 @@
     unreachable_pub,
     reason = "KubeSchema copies each struct, its `pub` included, into a function"
 )]
+#![expect(clippy::duplicated_attributes, reason = "each printer column names its type")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -11,12 +11,15 @@ use crate::api;
 use crate::auth::{BasicUsers, Secret, StoredPassword, parse_htpasswd};
 use crate::policy::Account;
 
+/// An account, and what is odd about it although it can be used.
+type Made = (Arc<Account>, Option<String>);
+
 /// The accounts of one policy: each is made once, however many mappings name it.
 pub(super) struct Accounts<'a> {
     lookup: &'a Lookup<'a>,
     /// Whether the backend is sent the account's credentials.
     basic_credentials: bool,
-    made: HashMap<(&'a str, &'a api::Account), (Arc<Account>, Option<String>)>,
+    made: HashMap<(&'a str, &'a api::Account), Made>,
 }
 
 impl<'a> Accounts<'a> {

@@ -17,6 +17,7 @@ mod server_certificates;
 mod world;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -32,10 +33,11 @@ use certificates::LastGood;
 use routes::{Hosts, Router};
 use server_certificates::{KeptCertificates, ServerCertificateReader};
 
+use crate::identity::Fingerprint;
 use crate::policy::Policy;
 use crate::snapshot::{
-    ClientCertificateTerms, HostPattern, HostTable, IdentityHeaders, ServerCertificates, Snapshot,
-    Tls, VirtualHost, server_config,
+    ClientCertificateTerms, HostTable, IdentityHeaders, ServerCertificates, Snapshot, Tls,
+    VirtualHost, server_config,
 };
 
 /// What does not come from objects.
@@ -135,6 +137,9 @@ fn policies_of<'a>(
     routes.flat_map(|route| route.guard.policies().iter().cloned())
 }
 
+/// Terms, and the configuration that asks by them.
+type Asking = (Arc<ClientCertificateTerms>, Arc<ServerConfig>);
+
 /// Hosts with the same terms share one TLS configuration.
 fn virtual_hosts(
     hosts: Hosts,
@@ -142,37 +147,27 @@ fn virtual_hosts(
 ) -> Result<(HostTable<Arc<VirtualHost>>, Tls), CompileError> {
     let certificates = Arc::new(certificates);
     let plain = server_config(&ClientCertificateTerms::default(), certificates.clone())?;
-    let mut shared: HashMap<(Option<_>, bool), (Arc<ClientCertificateTerms>, Arc<ServerConfig>)> =
-        HashMap::new();
+    let mut shared: HashMap<(Option<Fingerprint>, bool), Asking> = HashMap::new();
     let (mut table, mut asking) = (HostTable::default(), HostTable::default());
     for (pattern, routes) in hosts {
         let policies: Vec<Arc<Policy>> = policies_of(routes.values()).collect();
         let terms = ClientCertificateTerms::of(&policies);
         let (terms, config) = if terms.asks {
-            let key = (terms.trust, terms.hints.is_empty());
-            if !shared.contains_key(&key) {
-                let config = server_config(&terms, certificates.clone())?;
-                shared.insert(key, (Arc::new(terms.clone()), config));
-            }
-            shared.get(&key).map_or((Arc::new(terms), None), |(terms, config)| {
-                (terms.clone(), Some(config.clone()))
-            })
+            let (terms, config) = match shared.entry((terms.trust, terms.hints.is_empty())) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(vacant) => {
+                    let config = server_config(&terms, certificates.clone())?;
+                    vacant.insert((Arc::new(terms), config)).clone()
+                }
+            };
+            (terms, Some(config))
         } else {
             (Arc::new(terms), None)
         };
         asking.insert(pattern.clone(), config);
-        insert(&mut table, pattern, terms, routes);
+        table.insert(pattern.clone(), Arc::new(VirtualHost::new(pattern, terms, routes)));
     }
     Ok((table, Tls { plain, asking }))
-}
-
-fn insert(
-    table: &mut HostTable<Arc<VirtualHost>>,
-    pattern: HostPattern,
-    terms: Arc<ClientCertificateTerms>,
-    routes: HashMap<crate::snapshot::PathPattern, crate::snapshot::Route>,
-) {
-    table.insert(pattern.clone(), Arc::new(VirtualHost::new(pattern, terms, routes)));
 }
 
 /// A way past a policy: a route without one to a Service that another route protects.

@@ -249,7 +249,7 @@ impl<'a> Compiler<'a> {
             return only(&found, false).map_err(|problem| (".certificate", problem));
         }
         let reference =
-            mapping.certificate_ref.as_ref().ok_or(("", "no certificate".to_owned()))?;
+            mapping.certificate_ref.as_ref().ok_or_else(|| ("", "no certificate".to_owned()))?;
         self.referenced(reference, index).map_err(|problem| (".certificateRef", problem))
     }
 

@@ -153,7 +153,8 @@ impl<'a, 'b> Router<'a, 'b> {
         }
         let pattern = PathPattern::new(text, path.path_type == "Exact");
         let backend = self.backend(name, &path.backend, guard, &format!("{field}.backend"));
-        self.add(name, host, pattern, guard, backend, field);
+        let route = Route { ingress: name.to_string().into(), guard: guard.clone(), backend };
+        self.add(name, host, pattern, route, field);
     }
 
     fn default_backend(
@@ -168,7 +169,8 @@ impl<'a, 'b> Router<'a, 'b> {
         let taken = self.hosts.get(host).is_some_and(|routes| routes.contains_key(&root));
         if !taken {
             let backend = self.backend(name, backend, guard, "spec.defaultBackend");
-            self.add(name, host, root, guard, backend, "spec.defaultBackend");
+            let route = Route { ingress: name.to_string().into(), guard: guard.clone(), backend };
+            self.add(name, host, root, route, "spec.defaultBackend");
         }
     }
 
@@ -208,19 +210,15 @@ impl<'a, 'b> Router<'a, 'b> {
         name: &ObjectName,
         host: &HostPattern,
         path: PathPattern,
-        guard: &Guard,
-        backend: Arc<Backend>,
+        route: Route,
         field: &str,
     ) {
         let routes = self.hosts.entry(host.clone()).or_default();
         let Some(oldest) = routes.get_mut(&path) else {
-            routes.insert(
-                path,
-                Route { ingress: name.to_string().into(), guard: guard.clone(), backend },
-            );
+            routes.insert(path, route);
             return;
         };
-        oldest.guard = stricter(&oldest.guard, guard);
+        oldest.guard = stricter(&oldest.guard, &route.guard);
         let message = format!(
             "Ingress {} has the same path of host {host}: it keeps it, under the policies of both",
             oldest.ingress

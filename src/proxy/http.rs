@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rustls::pki_types::UnixTime;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::authorize::{Admission, Case};
 use super::body::{BodyError, ResponseBody, Watched, full};
@@ -33,7 +34,9 @@ pub(super) struct Line {
     pub(super) log: AccessLog,
     /// Where http is redirected to.
     pub(super) https_port: u16,
-    /// Ends tunnels when the server does.
+    /// Upgraded connections, which the server waits for as for others.
+    pub(super) tunnels: TaskTracker,
+    /// Ends them when the server does.
     pub(super) stop: CancellationToken,
     pub(super) request_ids: RequestIds,
 }
@@ -98,16 +101,15 @@ impl Line {
             host: authority(&request, &case),
             request_id: request_id.clone(),
         };
-        self.forward(snapshot, case, admission, request, &arrival, visit).await
+        let exchange = Exchange { snapshot: snapshot.clone(), case, arrival };
+        self.forward(exchange, admission, request, visit).await
     }
 
     async fn forward(
         &self,
-        snapshot: &Arc<Snapshot>,
-        case: Arc<Case>,
+        Exchange { snapshot, case, arrival }: Exchange,
         Admission { permit, backend }: Admission,
         mut request: Request<Incoming>,
-        arrival: &Arrival,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let standing = Standing::of(&permit);
@@ -117,15 +119,15 @@ impl Line {
         let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let sending = is_long(request.body()).then(watch);
         let answer = tokio::select! {
-            answer = self.upstream.forward(permit, request, &backend, arrival, snapshot) => answer,
+            answer = self.upstream.forward(permit, request, &backend, &arrival, &snapshot) => answer,
             () = ended(sending.as_ref()) => return Err(self.refusal(&case).await),
         };
         let Answer { mut response, endpoint } = answer?;
         visit.answered(response.status().as_u16(), endpoint.to_string());
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let client = upgrade.ok_or_else(|| UpstreamError::Unasked(endpoint))?;
+        if is_switching(&response) {
+            let client = upgrade.ok_or(UpstreamError::Unasked(endpoint))?;
             let backend = hyper::upgrade::on(&mut response);
-            tokio::spawn(tunnel(client, backend, watch(), self.stop.clone()));
+            self.tunnels.spawn(tunnel(client, backend, watch(), self.stop.clone()));
             headers::to_client(&mut response, &arrival.request_id, true);
             return Ok(response.map(|_| full("")));
         }
@@ -169,6 +171,13 @@ impl Line {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         rejection.redirected(format!("https://{}{port}{target}", case.host))
     }
+}
+
+/// A request on its way to a backend.
+struct Exchange {
+    snapshot: Arc<Snapshot>,
+    case: Arc<Case>,
+    arrival: Arrival,
 }
 
 /// As the client wrote it.

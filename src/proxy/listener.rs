@@ -85,6 +85,7 @@ impl Proxy {
             metrics: parts.metrics,
             log: parts.log,
             https_port: https.local_addr()?.port(),
+            tunnels: proxy.connections.clone(),
             stop: proxy.stop.clone(),
             request_ids: RequestIds::new().map_err(io::Error::other)?,
         };

@@ -38,7 +38,10 @@ fn without_port(authority: &str) -> Option<&str> {
         Some(rest) => {
             let end = rest.find(']')?;
             let (_, after) = rest.split_at_checked(end + 1)?;
-            (authority.get(..end + 2)?, after.strip_prefix(':').or(after.is_empty().then_some("")))
+            (
+                authority.get(..end + 2)?,
+                if after.is_empty() { Some("") } else { after.strip_prefix(':') },
+            )
         }
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),

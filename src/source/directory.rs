@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::manifest::{self, Reading};
 use super::problem::Problem;
@@ -15,6 +15,8 @@ use crate::compile::{Object, ObjectKind, ObjectRef, PolicyObject, World};
 const LONGEST_FILE: u64 = 64 * 1024 * 1024;
 /// Deeper folders are a loop of links.
 const DEEPEST: usize = 16;
+/// Editors replace a file by removing it first: this long it counts as being replaced, not as deleted.
+pub(super) const GRACE: Duration = Duration::from_millis(300);
 
 /// What a directory holds now.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Scan {
     pub problems: Vec<Problem>,
     /// Whether anything is different from the last time.
     pub changed: bool,
+    /// Whether a file is gone, and it is yet to be seen whether it comes back: look again soon.
+    pub pending: bool,
 }
 
 /// A directory that is read again and again.
@@ -43,6 +47,8 @@ struct FileState {
     problems: Vec<Problem>,
     /// It was there at start-up, could not be read, and may hold a policy.
     suspect: bool,
+    /// Since when it is gone.
+    missing: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -76,15 +82,29 @@ impl Directory {
         } else {
             list(&self.root, Path::new(""), DEEPEST, &mut found)?;
         }
-        let before = self.files.len();
-        self.files.retain(|path, _| found.contains_key(path));
-        let mut changed = self.first || before != self.files.len();
+        let mut changed = self.forget(&found) || self.first;
         for (path, metadata) in found {
             changed |= self.read(path, &metadata);
         }
         self.first = false;
         let (world, problems) = self.merge();
-        Ok(Scan { world, problems, changed })
+        let pending = self.files.values().any(|state| state.missing.is_some());
+        Ok(Scan { world, problems, changed, pending })
+    }
+
+    /// Drops files that are gone for good; says whether there were any.
+    fn forget(&mut self, found: &BTreeMap<PathBuf, Metadata>) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "how long a file is gone is measured here")]
+        let now = Instant::now();
+        let before = self.files.len();
+        self.files.retain(|path, state| {
+            if found.contains_key(path) {
+                state.missing = None;
+                return true;
+            }
+            now.duration_since(*state.missing.get_or_insert(now)) < GRACE
+        });
+        before != self.files.len()
     }
 
     /// Where an object's field stands.
@@ -137,12 +157,12 @@ impl Directory {
                     ..problem(found.line, found.message)
                 });
                 let problems = problems.collect();
-                let objects = readings
-                    .into_iter()
-                    .map(|reading| self.keep(reading))
-                    .filter_map(|kept| kept)
-                    .collect();
-                self.files.insert(path, FileState { stamp, objects, problems, suspect: false });
+                let objects =
+                    readings.into_iter().filter_map(|reading| self.keep(reading)).collect();
+                self.files.insert(
+                    path,
+                    FileState { stamp, objects, problems, suspect: false, missing: None },
+                );
                 true
             }
             Err(error) => {
@@ -198,9 +218,15 @@ impl Directory {
         let mut problems: Vec<Problem> = Vec::new();
         let mut owners: BTreeMap<ObjectRef, PathBuf> = BTreeMap::new();
         self.good.clear();
-        for (path, state) in &self.files {
+        // What is on its way out does not stand in the way of what has come in its place.
+        let (there, gone): (Vec<_>, Vec<_>) =
+            self.files.iter().partition(|(_, state)| state.missing.is_none());
+        for (path, state) in there.into_iter().chain(gone) {
             problems.extend(state.problems.iter().cloned());
             for (reference, kept) in &state.objects {
+                if state.missing.is_some() && owners.contains_key(reference) {
+                    continue;
+                }
                 if let Some(owner) = owners.get(reference) {
                     let message = format!(
                         "stands in {} already: that one counts; remove one of them",
@@ -301,5 +327,121 @@ fn half_written(path: &Path, text: &str) -> Option<&'static str> {
         Some("the file's last line does not end")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\n";
+
+    fn service(name: &str) -> String {
+        SERVICE.replace("NAME", name)
+    }
+
+    fn names(scan: &Scan) -> Vec<&str> {
+        scan.world.services.keys().map(|name| name.name.as_str()).collect()
+    }
+
+    fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, Directory) {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let directory = Directory::new(root.path());
+        (root, directory)
+    }
+
+    #[test]
+    fn folders_are_read_and_dot_files_are_not() {
+        let (a, b, c) = (service("a"), service("b"), service("c"));
+        let (_root, mut directory) = directory(&[
+            ("a.yaml", &a),
+            ("sub/b.yml", &b),
+            (".c.yaml", &c),
+            ("d.txt", &c),
+            (".git/e.yaml", &c),
+        ]);
+        assert_eq!(names(&directory.rescan().unwrap()), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_did_not_change_is_the_very_same_object() {
+        let both = format!("{}---\n{}", service("a"), service("b"));
+        let (root, mut directory) = directory(&[("x.yaml", &both)]);
+        let first = directory.rescan().unwrap();
+        assert!(!directory.rescan().unwrap().changed);
+        fs::write(root.path().join("x.yaml"), format!("{both}spec: {{type: ClusterIP}}\n"))
+            .unwrap();
+        let second = directory.rescan().unwrap();
+        let same = |name: &str| {
+            let service = |scan: &Scan| {
+                scan.world.services.iter().find(|(n, _)| n.name == name).unwrap().1.clone()
+            };
+            std::sync::Arc::ptr_eq(&service(&first), &service(&second))
+        };
+        assert!(second.changed && same("a") && !same("b"));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_never_missed() {
+        let (a, b) = (service("a"), service("b"));
+        let (root, mut directory) = directory(&[("a.yaml", &a), ("b.yaml", &b)]);
+        directory.rescan().unwrap();
+        fs::remove_file(root.path().join("a.yaml")).unwrap();
+        let gone = directory.rescan().unwrap();
+        assert!(gone.pending && names(&gone) == ["a", "b"]);
+        fs::write(root.path().join("other.yaml"), &a).unwrap();
+        let moved = directory.rescan().unwrap();
+        assert!(moved.problems.is_empty() && names(&moved) == ["a", "b"], "{:?}", moved.problems);
+        fs::remove_file(root.path().join("other.yaml")).unwrap();
+        fs::remove_file(root.path().join("b.yaml")).unwrap();
+        directory.rescan().unwrap();
+        std::thread::sleep(GRACE);
+        let after = directory.rescan().unwrap();
+        assert!(after.changed && !after.pending && names(&after).is_empty());
+    }
+
+    #[test]
+    fn of_two_the_first_counts() {
+        let a = service("a");
+        let (_root, mut directory) = directory(&[("1.yaml", &a), ("2.yaml", &a)]);
+        let scan = directory.rescan().unwrap();
+        assert_eq!(scan.problems.len(), 1);
+        assert!(
+            scan.problems[0]
+                .to_string()
+                .starts_with("2.yaml:1: Service default/a: stands in 1.yaml already")
+        );
+    }
+
+    #[test]
+    fn a_broken_object_keeps_its_last_good_state_and_the_others_go_on() {
+        let text = format!("{}---\n{}", service("a"), service("b"));
+        let (root, mut directory) = directory(&[("x.yaml", &text)]);
+        directory.rescan().unwrap();
+        let broken = format!("{}spec: 7\n---\n{}", service("a"), service("c"));
+        fs::write(root.path().join("x.yaml"), broken).unwrap();
+        let scan = directory.rescan().unwrap();
+        assert_eq!(names(&scan), ["a", "c"]);
+        assert_eq!((scan.problems[0].line, scan.problems[0].field.as_str()), (4, "spec"));
+    }
+
+    #[test]
+    fn an_unreadable_file_at_the_start_may_be_anything() {
+        for (text, incomplete) in
+            [("certmap: [\n", true), ("other: [\n", false), ("", true), ("a: 1", true)]
+        {
+            let (_root, mut directory) = directory(&[("x.yaml", text)]);
+            assert_eq!(directory.rescan().unwrap().world.incomplete, incomplete, "{text:?}");
+        }
+        let (root, mut directory) = directory(&[]);
+        directory.rescan().unwrap();
+        fs::write(root.path().join("x.yaml"), "certmap: [\n").unwrap();
+        let later = directory.rescan().unwrap();
+        assert!(!later.world.incomplete && later.problems.len() == 1);
     }
 }

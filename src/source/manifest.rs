@@ -187,10 +187,9 @@ fn salvage(value: &Value) -> Vec<String> {
 }
 
 fn typed(object: &ObjectRef, mut value: Value) -> Result<Object, (String, String)> {
-    if let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) {
-        if object.kind != ObjectKind::IngressClass {
-            metadata.insert("namespace".to_owned(), object.name.namespace.clone().into());
-        }
+    let namespaced = object.kind != ObjectKind::IngressClass;
+    if let (true, Some(Value::Object(metadata))) = (namespaced, value.get_mut("metadata")) {
+        metadata.insert("namespace".to_owned(), object.name.namespace.clone().into());
     }
     if object.kind == ObjectKind::Secret {
         merge_string_data(&mut value);

@@ -254,7 +254,7 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn errors(spec: Value) -> Vec<String> {
+    fn errors(spec: &Value) -> Vec<String> {
         let policy = json!({"apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy", "metadata": {"name": "p"}, "spec": spec});
         PolicySchema::new()
             .check(&policy)
@@ -267,7 +267,7 @@ mod tests {
         json!({"caCertificateRefs": [{"kind": "ConfigMap", "name": "ca"}]})
     }
 
-    fn one(spec: Value, field: &str, part: &str) {
+    fn one(spec: &Value, field: &str, part: &str) {
         let found = errors(spec);
         assert!(
             found
@@ -281,7 +281,7 @@ mod tests {
     fn a_whole_policy_passes() {
         let mapping = json!({"name": "a", "sha256": "00".repeat(32), "account": {"userName": "u"}});
         let rule = json!({"certificateField": "Issuer", "certificateSubField": "O", "matchCriteria": "ZeroSSL"});
-        let found = errors(json!({
+        let found = errors(&json!({
             "targetRefs": [{"group": "networking.k8s.io", "kind": "Ingress", "name": "i"}],
             "sslFlags": ["Ssl", "SslNegotiateCert", "SslRequireCert"],
             "trust": trust(),
@@ -295,54 +295,58 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_alone_is_refused_with_what_to_write() {
-        one(json!({"sslFlags": ["SslRequireCert"]}), "spec.sslFlags", "only with SslNegotiateCert");
-        one(json!({"sslFlags": ["SslMapCert"]}), "spec.sslFlags", "only with SslNegotiateCert");
-        one(json!({"sslFlags": ["SslNegotiateCert"]}), "spec.sslFlags", "needs trust");
-        one(json!({"sslFlags": ["None", "Ssl"]}), "spec.sslFlags", "None stands alone");
-        one(json!({"httpsRedirect": true}), "spec", "only with Ssl");
-        one(json!({"activeDirectory": {"x": 1}}), "spec", "reserved");
+        one(
+            &json!({"sslFlags": ["SslRequireCert"]}),
+            "spec.sslFlags",
+            "only with SslNegotiateCert",
+        );
+        one(&json!({"sslFlags": ["SslMapCert"]}), "spec.sslFlags", "only with SslNegotiateCert");
+        one(&json!({"sslFlags": ["SslNegotiateCert"]}), "spec.sslFlags", "needs trust");
+        one(&json!({"sslFlags": ["None", "Ssl"]}), "spec.sslFlags", "None stands alone");
+        one(&json!({"httpsRedirect": true}), "spec", "only with Ssl");
+        one(&json!({"activeDirectory": {"x": 1}}), "spec", "reserved");
         let two = json!({"name": "a", "sha256": "00".repeat(32), "certificate": "x", "account": {"userName": "u"}});
         one(
-            json!({"oneToOne": {"mappings": [two]}}),
+            &json!({"oneToOne": {"mappings": [two]}}),
             "spec.oneToOne.mappings[0]",
             "exactly one of",
         );
         let none = json!({"name": "a", "account": {"userName": "u"}});
         one(
-            json!({"oneToOne": {"mappings": [none]}}),
+            &json!({"oneToOne": {"mappings": [none]}}),
             "spec.oneToOne.mappings[0]",
             "exactly one of",
         );
         let empty = json!({"name": "m", "rules": [], "account": {"userName": "u"}});
         one(
-            json!({"manyToOne": {"mappings": [empty]}}),
+            &json!({"manyToOne": {"mappings": [empty]}}),
             "spec.manyToOne.mappings[0].rules",
             "at least one rule",
         );
         let nobody = json!({"name": "m", "rules": [{"certificateField": "Issuer", "certificateSubField": "O", "matchCriteria": "x"}]});
         one(
-            json!({"manyToOne": {"mappings": [nobody]}}),
+            &json!({"manyToOne": {"mappings": [nobody]}}),
             "spec.manyToOne.mappings[0]",
             "needs an account",
         );
-        one(json!({"authentication": [{"bearer": {}}]}), "spec.authentication[0]", "reserved");
+        one(&json!({"authentication": [{"bearer": {}}]}), "spec.authentication[0]", "reserved");
         one(
-            json!({"authentication": [{"anonymous": {}}, {"anonymous": {}}]}),
+            &json!({"authentication": [{"anonymous": {}}, {"anonymous": {}}]}),
             "spec.authentication",
             "listed once",
         );
         one(
-            json!({"forward": {"userHeader": "Cookie"}}),
+            &json!({"forward": {"userHeader": "Cookie"}}),
             "spec.forward.userHeader",
             "header of HTTP",
         );
         one(
-            json!({"forward": {"basicCredentials": true, "passAuthorization": true}}),
+            &json!({"forward": {"basicCredentials": true, "passAuthorization": true}}),
             "spec.forward",
             "both fill",
         );
         one(
-            json!({"trust": {"caCertificateRefs": [], "revocation": {}}}),
+            &json!({"trust": {"caCertificateRefs": [], "revocation": {}}}),
             "spec.trust.caCertificateRefs",
             "at least 1",
         );
@@ -352,7 +356,7 @@ mod tests {
     fn names_occur_once() {
         let mapping = |name: &str| json!({"name": name, "sha256": "00".repeat(32), "account": {"userName": "u"}});
         one(
-            json!({"oneToOne": {"mappings": [mapping("a"), mapping("a")]}}),
+            &json!({"oneToOne": {"mappings": [mapping("a"), mapping("a")]}}),
             "spec.oneToOne.mappings[1]",
             "name \"a\" occurs before",
         );
@@ -360,14 +364,14 @@ mod tests {
 
     #[test]
     fn slips_are_named_with_their_field() {
-        one(json!({"sslflags": []}), "spec.sslflags", "did you mean sslFlags?");
-        one(json!({"sslFlags": ["SSL"]}), "spec.sslFlags[0]", "write one of");
+        one(&json!({"sslflags": []}), "spec.sslflags", "did you mean sslFlags?");
+        one(&json!({"sslFlags": ["SSL"]}), "spec.sslFlags[0]", "write one of");
         one(
-            json!({"oneToOne": {"mappings": [{"name": "a", "sha256": "00", "account": {"username": "u"}}]}}),
+            &json!({"oneToOne": {"mappings": [{"name": "a", "sha256": "00", "account": {"username": "u"}}]}}),
             "spec.oneToOne.mappings[0].account.username",
             "did you mean userName?",
         );
-        one(json!({"oneToOne": {"enabled": "yes"}}), "spec.oneToOne.enabled", "write a boolean");
-        one(json!({"trust": {}}), "spec.trust", "caCertificateRefs is missing");
+        one(&json!({"oneToOne": {"enabled": "yes"}}), "spec.oneToOne.enabled", "write a boolean");
+        one(&json!({"trust": {}}), "spec.trust", "caCertificateRefs is missing");
     }
 }

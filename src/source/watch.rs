@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::directory::{Directory, Scan};
+use super::directory::{Directory, GRACE, Scan};
 
 /// Editors and copies write in several steps: this long nothing more must come.
 const QUIET: Duration = Duration::from_millis(50);
@@ -40,11 +40,19 @@ impl DirectoryWatch {
         let watcher = watch(directory.root(), bell.clone());
         let interval = if watcher.is_some() { INTERVAL } else { SHORT_INTERVAL };
         let thread = thread::Builder::new().name("manifests".to_owned()).spawn(move || {
-            while wait(&rings, interval) {
+            let mut patience = interval;
+            while wait(&rings, patience) {
+                patience = interval;
                 match directory.rescan() {
-                    Ok(scan) if scan.changed => on_change(&directory, scan),
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(%error, "the manifests cannot be listed: everything stays as it is"),
+                    Ok(scan) => {
+                        patience = if scan.pending { GRACE } else { interval };
+                        if scan.changed {
+                            on_change(&directory, scan);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the manifests cannot be listed: everything stays as it is");
+                    }
                 }
             }
         })?;

@@ -3,18 +3,20 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 
 use super::record::AccessRecord;
 use super::rotation::RotatingFile;
 use super::{json, w3c};
 
-/// Records that may wait; more are dropped and counted, for a slow disk must not slow requests.
+/// Records and octets that may wait; more are dropped and counted, for a slow disk must not slow requests.
 const MOST_WAITING: usize = 65_536;
+const MOST_OCTETS: usize = 64 * 1024 * 1024;
 
 /// How a record is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -45,7 +47,8 @@ pub enum Destination {
 pub struct AccessLog {
     format: Format,
     lines: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+    waiting_octets: Arc<AtomicUsize>,
+    dropped: Counter,
 }
 
 enum Message {
@@ -58,7 +61,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file cannot be opened, or no thread started.
-    pub fn start(destination: Destination, format: Format) -> io::Result<Self> {
+    pub fn start(destination: Destination, format: Format, dropped: Counter) -> io::Result<Self> {
         let begin = match format {
             Format::Json => |_| Vec::new(),
             Format::W3c => w3c::directives,
@@ -66,17 +69,17 @@ impl AccessLog {
         let sink = match destination {
             Destination::Stdout => Sink::Stdout { begin: Some(begin) },
             Destination::File { path, longest } => {
-                std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+                RotatingFile::check(&path)?;
                 Sink::File(RotatingFile::new(&path, longest, begin))
             }
         };
         let (lines, waiting) = mpsc::sync_channel(MOST_WAITING);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let lost = dropped.clone();
+        let waiting_octets = Arc::new(AtomicUsize::new(0));
+        let (lost, written) = (dropped.clone(), waiting_octets.clone());
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(sink, &waiting, &lost))?;
-        Ok(Self { format, lines, dropped })
+            .spawn(move || write_all(sink, &waiting, &written, &lost))?;
+        Ok(Self { format, lines, waiting_octets, dropped })
     }
 
     /// Hands a record over. Never waits.
@@ -85,21 +88,24 @@ impl AccessLog {
             Format::Json => json::line(record),
             Format::W3c => w3c::line(record),
         };
-        if self.lines.try_send(Message::Line(line, record.time)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let length = line.len();
+        let room = self.waiting_octets.fetch_add(length, Ordering::Relaxed) < MOST_OCTETS;
+        if !room || self.lines.try_send(Message::Line(line, record.time)).is_err() {
+            self.waiting_octets.fetch_sub(length, Ordering::Relaxed);
+            self.dropped.inc();
         }
     }
 
-    /// Records that were lost.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Waits until everything logged so far is written, but not longer than this.
+    /// Waits until everything logged so far is written, but not longer than this. Not for the event loop.
     pub fn flush(&self, limit: Duration) {
         let (done, wait) = mpsc::sync_channel(1);
-        if self.lines.try_send(Message::Flush(done)).is_ok() && wait.recv_timeout(limit).is_err() {
+        for _ in 0..100 {
+            if self.lines.try_send(Message::Flush(done.clone())).is_ok() {
+                break;
+            }
+            std::thread::sleep(limit / 100);
+        }
+        if wait.recv_timeout(limit).is_err() {
             tracing::warn!("the access log could not be written to its end");
         }
     }
@@ -125,19 +131,22 @@ impl Sink {
     }
 }
 
-fn write_all(mut sink: Sink, waiting: &Receiver<Message>, lost: &AtomicU64) {
+fn write_all(mut sink: Sink, waiting: &Receiver<Message>, octets: &AtomicUsize, lost: &Counter) {
     let mut failing = false;
     loop {
         match waiting.recv_timeout(Duration::from_secs(60)) {
-            Ok(Message::Line(line, time)) => match sink.write(&line, time) {
-                Ok(()) => failing = false,
-                Err(error) => {
-                    lost.fetch_add(1, Ordering::Relaxed);
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::error!(%error, "the access log cannot be written: records are lost until it can");
+            Ok(Message::Line(line, time)) => {
+                octets.fetch_sub(line.len(), Ordering::Relaxed);
+                match sink.write(&line, time) {
+                    Ok(()) => failing = false,
+                    Err(error) => {
+                        lost.inc();
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::error!(%error, "the access log cannot be written: records are lost until it can");
+                        }
                     }
                 }
-            },
+            }
             Ok(Message::Flush(done)) => drop(done.try_send(())),
             Err(RecvTimeoutError::Timeout) => failing = false,
             Err(RecvTimeoutError::Disconnected) => return,

@@ -18,7 +18,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::access_log::AccessLog;
 use super::metrics::Metrics;
 
 const MOST_CONNECTIONS: usize = 64;
@@ -29,8 +28,6 @@ pub struct Admin {
     pub ready: AtomicBool,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Of its lost records.
-    pub log: AccessLog,
     /// The snapshot without secrets.
     pub snapshot: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
@@ -45,11 +42,12 @@ impl fmt::Debug for Admin {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let next = async { (places.clone().acquire_owned().await, listener.accept().await) };
+        let next = tokio::select! {
+            next = next => next,
             () = stop.cancelled() => return,
         };
-        let (Ok((stream, _)), Ok(place)) = (accepted, places.clone().acquire_owned().await) else {
+        let (Ok(place), Ok((stream, _))) = next else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -106,7 +104,7 @@ fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
             text(StatusCode::OK, "text/plain", "ready\n".to_owned())
         }
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
-        "/metrics" => match admin.metrics.text(&admin.log, seconds()) {
+        "/metrics" => match admin.metrics.text(seconds()) {
             Ok(metrics) => text(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",

@@ -1,8 +1,9 @@
 //! Counters for Prometheus.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,8 +14,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-
-use super::access_log::AccessLog;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct RequestLabels {
@@ -53,7 +52,9 @@ pub struct Metrics {
     compiled: Gauge<f64, AtomicU64>,
     age: Gauge<f64, AtomicU64>,
     findings: Family<SeverityLabel, Gauge>,
-    dropped: Gauge<u64, AtomicU64>,
+    dropped: Counter,
+    /// Labels in use, to forget them with their policy.
+    decided: Mutex<HashSet<DecisionLabels>>,
 }
 
 impl Default for Metrics {
@@ -71,7 +72,8 @@ impl Default for Metrics {
             compiled: Gauge::default(),
             age: Gauge::default(),
             findings: Family::default(),
-            dropped: Gauge::default(),
+            dropped: Counter::default(),
+            decided: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -133,6 +135,24 @@ impl Metrics {
         OpenConnection(self.connections.clone())
     }
 
+    /// Where the access log counts what it loses.
+    #[must_use]
+    pub fn dropped_records(&self) -> Counter {
+        self.dropped.clone()
+    }
+
+    /// Forgets policies that are no more.
+    pub fn keep_policies(&self, is_there: impl Fn(&str) -> bool) {
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.retain(|labels| {
+            let kept = is_there(&labels.policy);
+            if !kept {
+                self.decisions.remove(labels);
+            }
+            kept
+        });
+    }
+
     /// A snapshot was put in force at this time (seconds since 1970), with so many errors and warnings.
     pub fn snapshot(&self, generation: u64, now: f64, errors: usize, warnings: usize) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
@@ -148,8 +168,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Formatting fails.
-    pub fn text(&self, log: &AccessLog, now: f64) -> Result<String, fmt::Error> {
-        self.dropped.set(log.dropped());
+    pub fn text(&self, now: f64) -> Result<String, fmt::Error> {
         self.age.set((now - self.compiled.get()).max(0.0));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

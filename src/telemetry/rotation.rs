@@ -1,7 +1,8 @@
 //! A log file that begins anew each day (UTC) and whenever it has grown too large.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -28,16 +29,27 @@ impl RotatingFile {
         Self { path: path.to_owned(), longest, begin, open: None }
     }
 
+    /// Whether the file can be written.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        OpenOptions::new().create(true).append(true).mode(0o640).open(path).map(drop)
+    }
+
     /// Writes one line, in a new file where it is time for one.
     pub(super) fn write(&mut self, line: &[u8], time: Timestamp) -> io::Result<()> {
         let day = time.strftime("%Y-%m-%d").to_string();
         let length = line.len() as u64;
         // A line of the day before may come late; it does not turn the file back.
-        let full = |open: &Open| {
-            open.day < day || (open.length > 0 && open.length + length > self.longest)
-        };
+        let longest = self.longest;
+        let full =
+            |open: &Open| open.day < day || (open.length > 0 && open.length + length > longest);
         if self.open.as_ref().is_some_and(full) {
-            self.rotate()?;
+            self.rotate(&day);
+        }
+        if self.open.is_none() {
+            self.open = Some(self.open(&day, time)?);
+            if self.open.as_ref().is_some_and(full) {
+                self.rotate(&day);
+            }
         }
         if self.open.is_none() {
             self.open = Some(self.open(&day, time)?);
@@ -51,23 +63,44 @@ impl RotatingFile {
         written
     }
 
+    /// What stands there already is of the day on which it was last written, and may end in the middle of a line.
     fn open(&self, day: &str, time: Timestamp) -> io::Result<Open> {
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        let begin = (self.begin)(time);
-        file.write_all(&begin)?;
+        let mut file =
+            OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(&self.path)?;
+        let metadata = file.metadata()?;
+        let mut day = day.to_owned();
+        if metadata.len() > 0 {
+            let written =
+                metadata.modified().ok().and_then(|modified| Timestamp::try_from(modified).ok());
+            day = written.map_or(day, |written| written.strftime("%Y-%m-%d").to_string());
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+        }
+        file.write_all(&(self.begin)(time))?;
         let length = file.metadata()?.len();
-        Ok(Open { file, length, day: day.to_owned() })
+        Ok(Open { file, length, day })
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        let Some(open) = self.open.take() else { return Ok(()) };
+    /// Where the full file cannot be renamed, it goes on being written.
+    fn rotate(&mut self, day: &str) {
+        let Some(open) = &mut self.open else { return };
         let numbered = |number: u32| {
             let mut name = self.path.clone().into_os_string();
             name.push(format!(".{}.{number}", open.day));
             PathBuf::from(name)
         };
         let free = (1..).map(numbered).find(|path| !path.exists());
-        free.map_or(Ok(()), |free| std::fs::rename(&self.path, free))
+        match free.map(|free| std::fs::rename(&self.path, free)) {
+            Some(Err(error)) => {
+                tracing::error!(%error, file = %self.path.display(), "the access log cannot be rotated");
+                (open.length, open.day) = (0, day.to_owned());
+            }
+            Some(Ok(())) | None => self.open = None,
+        }
     }
 }
 
@@ -106,15 +139,26 @@ mod tests {
     fn goes_on_after_what_stands_there_and_overwrites_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
+        std::fs::write(&path, "torn").unwrap();
+        let today = Timestamp::now();
+        let day = today.strftime("%Y-%m-%d").to_string();
+        std::fs::write(directory.path().join(format!("log.{day}.1")), "kept").unwrap();
+        let mut file = RotatingFile::new(&path, 9, |_| b"#\n".to_vec());
+        file.write(b"a\n", today).unwrap();
+        file.write(b"b\n", today).unwrap();
+        let second = directory.path().join(format!("log.{day}.2"));
+        assert_eq!(std::fs::read_to_string(second).unwrap(), "torn\n#\na\n");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "#\nb\n");
+    }
+
+    #[test]
+    fn what_was_written_on_another_day_is_rotated_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         std::fs::write(&path, "old\n").unwrap();
-        std::fs::write(directory.path().join("log.1970-01-01.1"), "kept").unwrap();
-        let mut file = RotatingFile::new(&path, 8, |_| b"#\n".to_vec());
-        file.write(b"a\n", Timestamp::UNIX_EPOCH).unwrap();
-        file.write(b"b\n", Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(files(directory.path()), ["log", "log.1970-01-01.1", "log.1970-01-01.2"]);
-        assert_eq!(
-            std::fs::read_to_string(directory.path().join("log.1970-01-01.2")).unwrap(),
-            "old\n#\na\n"
-        );
+        let mut file = RotatingFile::new(&path, 100, |_| b"#\n".to_vec());
+        file.write(b"a\n", "2100-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        assert_eq!(files(directory.path()).len(), 2);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "#\na\n");
     }
 }

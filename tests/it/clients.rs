@@ -57,17 +57,12 @@ fn go_gets_them_on_kept_and_on_resumed_connections() {
             );
             let again = options.contains(&"-again");
             // Go resumes TLS 1.2 by ticket alone, and gets none: these sessions are kept on the server's side.
-            // Who was refused for the certificate must be asked again: neither kept nor resumed.
-            assert_eq!(
-                second["reused"],
-                !again && who == "alice" && !options.contains(&"-tls12"),
-                "{who} {options:?}: {second}"
-            );
-            assert_eq!(
-                second["resumed"],
-                again && who == "alice" && !options.contains(&"-tls12"),
-                "{who} {options:?}: {second}"
-            );
+            let resumes = again && who == "alice" && !options.contains(&"-tls12");
+            assert_eq!(second["resumed"], resumes, "{who} {options:?}: {second}");
+            // Who was refused for the certificate must be asked again. An HTTP/2 client may have sent its next request
+            // before it saw the GOAWAY.
+            let kept = second["reused"] == true && (0..5).all(|_| go.get("/")["reused"] == true);
+            assert_eq!(kept, !again && who == "alice", "{who} {options:?}: {second}");
             if who == "alice" {
                 assert_eq!(
                     (user(&first).as_str(), user(&second).as_str()),

@@ -1,4 +1,17 @@
 //! The whole program from outside, with real clients and real sockets; and the rules of the house.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::too_many_lines,
+    clippy::unwrap_in_result,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and measures time"
+)]
 
 mod attacks;
 mod browser;

@@ -113,6 +113,10 @@ fn one_connection_of_a_browser_that_must_choose_again_is_closed() {
     let server = site.start();
     let mut go = Go::start(&site, server.https, "stranger", "app.test", &["-http2"]);
     assert_eq!(code(&go.get("/")), "403.16");
-    let again = go.get("/");
-    assert_eq!((code(&again).as_str(), &again["reused"]), ("403.16", &false.into()));
+    // The next request may be on its way before the GOAWAY has come.
+    let again = (0..5)
+        .map(|_| go.get("/"))
+        .find(|answer| answer["reused"] == false)
+        .expect("a new connection");
+    assert_eq!(code(&again), "403.16");
 }

@@ -63,9 +63,7 @@ impl Site {
         site.write("backend.yaml", &site.backend.manifest("echo"));
         site.write("ingress.yaml", &ingress("app", "app.test", "/", "echo"));
         site.write("open.yaml", &ingress("open", "open.test", "/", "echo"));
-        for (name, identity) in [("alice", &site.alice)] {
-            identity.write(site.directory.path(), name);
-        }
+        site.alice.write(site.directory.path(), "alice");
         std::fs::write(site.path("server-ca.crt"), site.server_ca.pem()).unwrap();
         site
     }
