@@ -39,6 +39,8 @@ pub struct Settings {
     pub access_log: Destination,
     /// How they are written.
     pub access_log_format: Format,
+    /// How long backends may take.
+    pub timeouts: Timeouts,
     /// Whether every Ingress needs a policy.
     pub policy_required: bool,
 }
@@ -106,7 +108,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         passwords,
         metrics: metrics.clone(),
         log: log.clone(),
-        timeouts: Timeouts::default(),
+        timeouts: settings.timeouts,
     };
     let proxy = Proxy::start(http, https, parts)?;
     let shown = store.clone();

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::crd_yaml;
 use crate::app::{self, Running, Settings};
+use crate::proxy::Timeouts;
 use crate::telemetry::{Destination, Format};
 
 /// 20 MiB, as IIS has it.
@@ -69,6 +71,12 @@ struct ServeArguments {
     /// A file larger than this many octets is rotated (every file is at midnight UTC)
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_LOG_SIZE)]
     access_log_size: u64,
+    /// How long a backend may take to accept a connection (504)
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
+    connect_timeout: f64,
+    /// How long a backend may take to begin its response (504)
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    response_timeout: f64,
     /// Refuse (503.90) every Ingress that no policy targets
     #[arg(long)]
     policy_required: bool,
@@ -110,9 +118,19 @@ impl ServeArguments {
                 LogFormat::Json => Format::Json,
                 LogFormat::W3c => Format::W3c,
             },
+            timeouts: Timeouts {
+                connect: Duration::from_secs_f64(self.connect_timeout),
+                response: Duration::from_secs_f64(self.response_timeout),
+                ..Timeouts::default()
+            },
             policy_required: self.policy_required,
         }
     }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    seconds.ok_or_else(|| "write seconds, from 0.001 to 86400".to_owned())
 }
 
 /// Runs a command.

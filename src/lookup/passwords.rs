@@ -97,3 +97,36 @@ impl Drop for Place<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{PasswordHash, Secret};
+
+    fn question(password: &str) -> PasswordQuestion {
+        let hash = "$2b$04$abcdefghijklmnopqrstuuyeG8laUfZvsCmc.AE6qIDYSPGM2efmK";
+        let hash = Arc::new(PasswordHash::parse(hash).unwrap());
+        PasswordQuestion { hash, password: Secret::new(password.as_bytes().into()) }
+    }
+
+    #[tokio::test]
+    async fn right_answers_are_remembered_and_wrong_ones_asked_again() {
+        let lookup = PasswordLookup::new(1).unwrap();
+        for _ in 0..2 {
+            assert_eq!(lookup.answer(&question("Hello world!")).await, Ok(true));
+            assert_eq!(lookup.answer(&question("x")).await, Ok(false));
+        }
+        lookup.right.run_pending_tasks();
+        assert_eq!(lookup.right.entry_count(), 1);
+    }
+
+    #[tokio::test]
+    async fn too_many_questions_are_refused_and_not_queued() {
+        let lookup = PasswordLookup::new(1).unwrap();
+        lookup.waiting.store(MOST_WAITING, Ordering::Relaxed);
+        assert_eq!(lookup.answer(&question("x")).await, Err(Overloaded));
+        lookup.waiting.store(0, Ordering::Relaxed);
+        assert_eq!(lookup.answer(&question("x")).await, Ok(false));
+        assert_eq!(lookup.waiting.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,5 +1,6 @@
 //! Connections: accepted, shaken hands with, served, and brought to an end without losing a request.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -198,7 +199,7 @@ where
         tokio::select! {
             ended = conversation.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(client = %connection.client, %error, "a connection broke");
+                    broken(&server.line, &connection, &*error);
                 }
                 return;
             }
@@ -208,6 +209,24 @@ where
             }
             () = server.stop.cancelled() => return,
         }
+    }
+}
+
+/// A request whose head cannot be read got a 400 from hyper and has come by nobody yet.
+fn broken(line: &Line, connection: &Connection, error: &(dyn Error + 'static)) {
+    tracing::debug!(client = %connection.client, %error, "a connection broke");
+    if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+        let mut record = AccessRecord::new(
+            Event::Request,
+            Timestamp::now(),
+            connection.client,
+            connection.local,
+        );
+        record.tls = connection.tls.as_ref().map(|tls| tls.version);
+        (record.status, record.code) = (400, "400".to_owned());
+        record.reason = Some(format!("the request cannot be read: {error}"));
+        line.metrics.request(400, "HTTP/1.1", Duration::ZERO);
+        line.log.log(&record);
     }
 }
 

@@ -94,6 +94,14 @@ fn a_connection_for_one_host_carries_no_request_for_another_with_other_terms() {
             request(&mut stream, &format!("GET https://{host}/ HTTP/1.1\r\nHost: {sni}\r\n\r\n"));
         assert_eq!(two.code(), "400", "{sni} and {host} at once");
     }
+    for (sni, host) in [("open.test", "app.test"), ("app.test", "open.test")] {
+        let authority = ["--http2", "-H", &format!("Host: {host}")];
+        assert_eq!(
+            curl(&site, server.https, "alice", sni, "/", &authority).code(),
+            "421",
+            "{sni} → {host} over HTTP/2"
+        );
+    }
     let two = request(
         &mut client.connect(server.https, "app.test"),
         "GET / HTTP/1.1\r\nHost: app.test\r\nHost: open.test\r\n\r\n",
@@ -385,6 +393,9 @@ fn a_request_in_two_lengths_is_no_request() {
         let status = reply(&mut stream).map_or(0, |reply| reply.status);
         assert!(status == 400 || status == 0, "{text:?}: {status}");
     }
+    server.logged(|line| {
+        line.contains("the request cannot be read") && line.contains("\"status\":400")
+    });
     // Both, where one is allowed to win: chunked does, and nothing is left over to be read as another request.
     let mut stream = TcpStream::connect(server.http).unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\nHost: open.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: open.test\r\n\r\n").unwrap();

@@ -44,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "snapshot",
             "compile",
             "source",
+            "proxy",
             "telemetry",
             "app",
             "dev",
@@ -247,6 +248,16 @@ fn pure_rooms_wait_for_nothing_and_read_nothing() {
         for impure in IMPURE {
             assert!(!text.contains(impure), "{} uses {impure}", file.path);
         }
+    }
+}
+
+#[test]
+fn errors_are_typed_but_at_the_edge() {
+    let edges = ["main.rs", "app.rs", "cli/"];
+    for file in
+        files().into_iter().filter(|file| !edges.iter().any(|edge| file.path.starts_with(edge)))
+    {
+        assert!(!file.text.contains("anyhow"), "{} uses anyhow", file.path);
     }
 }
 

@@ -5,8 +5,6 @@
     clippy::indexing_slicing,
     clippy::needless_pass_by_value,
     clippy::panic,
-    clippy::print_stdout,
-    clippy::string_slice,
     clippy::too_many_lines,
     clippy::unwrap_in_result,
     clippy::unwrap_used,

@@ -131,6 +131,21 @@ fn what_is_wrong_with_a_backend_can_be_told_apart() {
 }
 
 #[test]
+fn a_backend_that_says_nothing_is_not_waited_for_forever() {
+    let site = Site::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    site.write("silent.yaml", &service("silent", &[silent.local_addr().unwrap().port()]));
+    site.write("silent-ingress.yaml", &ingress("silent", "silent.test", "/", "silent"));
+    let options = ["--response-timeout", "0.3"];
+    let server = Server::start_with(&site.manifests(), &site.path("access.log"), "json", &options);
+    assert_eq!(curl_http(server.http, "silent.test", "/", &[]).code(), "504");
+    assert_eq!(curl_http(server.http, "open.test", "/", &[]).status, 200);
+    server.logged(|line| {
+        line.contains("does not answer in time") && line.contains("\"code\":\"504\"")
+    });
+}
+
+#[test]
 fn bodies_stream_both_ways() {
     let site = Site::new();
     let server = site.start();
