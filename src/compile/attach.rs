@@ -106,6 +106,7 @@ impl<'a> Attachments<'a> {
 
     /// Policies that stand before nothing are compiled all the same, so that what is wrong with them is known early.
     pub(super) fn unattached(&mut self) {
+        let attached: HashSet<ObjectName> = self.kept.keys().flatten().cloned().collect();
         for (name, object) in &self.world.policies {
             let PolicyObject::Readable(policy) = object else { continue };
             for (index, target) in policy.spec.target_refs.iter().enumerate() {
@@ -123,7 +124,7 @@ impl<'a> Attachments<'a> {
                     );
                 }
             }
-            if !self.kept.keys().any(|joined| joined.contains(name)) {
+            if !attached.contains(name) {
                 drop(self.joined(&[name]));
             }
         }
