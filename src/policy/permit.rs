@@ -104,4 +104,23 @@ impl Permit {
     pub fn forward(&self) -> Option<&ForwardSettings> {
         self.forward.as_deref()
     }
+
+    /// A permit that nobody decided on, for the tests of the rooms that are handed one.
+    #[cfg(test)]
+    pub(crate) fn for_test(
+        user: Option<&str>,
+        password: Option<&str>,
+        certificate: Option<VerifiedCertificate>,
+        forward: Option<ForwardSettings>,
+    ) -> Self {
+        Self {
+            user: user.map(Into::into),
+            mechanism: Mechanism::None,
+            policy: None,
+            mapping: None,
+            password: password.map(|password| Secret::new(password.as_bytes().into())),
+            certificate,
+            forward: forward.map(Arc::new),
+        }
+    }
 }

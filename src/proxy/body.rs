@@ -2,17 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::headers::is_unwanted_trailer;
+use super::headers::strip_trailers;
 use super::watch::Watch;
 use crate::snapshot::Snapshot;
 
@@ -35,6 +34,52 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
+/// A body, until its end or that of the permit.
+pub(super) struct Watched {
+    body: Incoming,
+    permit: Option<Permitted>,
+}
+
+/// A watch that a body looks at.
+struct Permitted {
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    _watch: Watch,
+}
+
+impl Watched {
+    pub(super) fn new(body: Incoming, watch: Option<Watch>) -> Self {
+        let permit = watch.map(|watch| {
+            let ended = Box::pin(watch.ends.clone().cancelled_owned());
+            Permitted { ended, _watch: watch }
+        });
+        Self { body, permit }
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let ended = self.permit.as_mut().is_some_and(|p| p.ended.as_mut().poll(context).is_ready());
+        if ended {
+            return Poll::Ready(Some(Err(BodyError::PermitEnded)));
+        }
+        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A client's body, in a place from which it can be sent again as long as nobody has read from it.
 #[derive(Clone)]
 pub(super) struct RequestBody {
@@ -43,14 +88,14 @@ pub(super) struct RequestBody {
 }
 
 struct Shared {
-    body: Mutex<Incoming>,
+    body: Mutex<Watched>,
     touched: AtomicBool,
     /// Since somebody last looked.
     moved: AtomicBool,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, snapshot: Arc<Snapshot>) -> Self {
+    pub(super) fn new(body: Watched, snapshot: Arc<Snapshot>) -> Self {
         let (touched, moved) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { shared: Arc::new(Shared { body: Mutex::new(body), touched, moved }), snapshot }
     }
@@ -65,19 +110,19 @@ impl RequestBody {
         self.shared.moved.swap(false, Ordering::AcqRel)
     }
 
-    fn inner(&self) -> std::sync::MutexGuard<'_, Incoming> {
+    fn inner(&self) -> MutexGuard<'_, Watched> {
         self.shared.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.shared.touched.store(true, Ordering::Release);
         let frame = ready!(Pin::new(&mut *self.inner()).poll_frame(context));
         self.shared.moved.store(true, Ordering::Release);
@@ -96,50 +141,9 @@ impl Body for RequestBody {
 fn without_identity(frame: Frame<Bytes>, snapshot: &Snapshot) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            let unwanted: Vec<_> = trailers
-                .keys()
-                .filter(|name| is_unwanted_trailer(name, snapshot))
-                .cloned()
-                .collect();
-            unwanted.iter().for_each(|name| drop(HeaderMap::remove(&mut trailers, name)));
+            strip_trailers(&mut trailers, &snapshot.identity_headers);
             Frame::trailers(trailers)
         }
         Err(data) => data,
-    }
-}
-
-/// A backend's body, until its end or that of the permit.
-pub(super) struct Watched {
-    body: Incoming,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    _watch: Watch,
-}
-
-impl Watched {
-    pub(super) fn new(body: Incoming, watch: Watch) -> Self {
-        Self { body, ended: Box::pin(watch.ends.clone().cancelled_owned()), _watch: watch }
-    }
-}
-
-impl Body for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.ended.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(BodyError::PermitEnded)));
-        }
-        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

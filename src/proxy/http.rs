@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authorize::{Admission, Case};
-use super::body::{BodyError, ResponseBody, Watched, full};
+use super::body::{RequestBody, ResponseBody, Watched, full};
 use super::connection::Connection;
-use super::headers::{self, Arrival};
+use super::forwarded::Arrival;
+use super::headers;
 use super::rejection::Rejection;
-use super::upstream::{Answer, Upstream, UpstreamError, tunnel};
+use super::upgrade::{is_websocket, tunnel};
+use super::upstream::{Answer, Upstream, UpstreamError};
 use super::visit::{Recorded, Visit};
 use super::watch::{Standing, Watch, ended, is_long};
 use crate::lookup::PasswordLookup;
@@ -96,7 +98,6 @@ impl Line {
         visit.admitted(&admission.permit);
         let arrival = Arrival {
             client: connection.client,
-            local: connection.local,
             https: connection.tls.is_some(),
             host: authority(&request, &case),
             request_id: request_id.clone(),
@@ -116,27 +117,30 @@ impl Line {
         let watch = || {
             Watch::start(case.clone(), standing.clone(), self.store.clone(), self.passwords.clone())
         };
-        let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let sending = is_long(request.body()).then(watch);
+        let request = request
+            .map(|body| RequestBody::new(Watched::new(body, sending.clone()), snapshot.clone()));
+        let identity = &snapshot.identity_headers;
         let answer = tokio::select! {
-            answer = self.upstream.forward(permit, request, &backend, &arrival, &snapshot) => answer,
+            // An ended permit breaks the body off as well, and is the reason.
+            biased;
             () = ended(sending.as_ref()) => return Err(self.refusal(&case).await),
+            answer = self.upstream.forward(permit, request, &backend, &arrival, identity) => answer,
         };
         let Answer { mut response, endpoint } = answer?;
         visit.answered(response.status().as_u16(), endpoint.to_string());
         if is_switching(&response) {
             let client = upgrade.ok_or(UpstreamError::Unasked(endpoint))?;
             let backend = hyper::upgrade::on(&mut response);
-            self.tunnels.spawn(tunnel(client, backend, watch(), self.stop.clone()));
+            let (stop, idle) = (self.stop.clone(), self.upstream.tunnel_limit());
+            self.tunnels.spawn(tunnel(client, backend, watch(), stop, idle));
             headers::to_client(&mut response, &arrival.request_id, true);
             return Ok(response.map(|_| full("")));
         }
         headers::to_client(&mut response, &arrival.request_id, false);
         let receiving = is_long(response.body()).then(|| sending.unwrap_or_else(watch));
-        Ok(response.map(|body| match receiving {
-            Some(watch) => Watched::new(body, watch).boxed(),
-            None => body.map_err(BodyError::from).boxed(),
-        }))
+        Ok(response.map(|body| Watched::new(body, receiving).boxed()))
     }
 
     /// Why a permit that held no longer does.

@@ -177,7 +177,7 @@ impl From<UpstreamError> for Rejection {
                 ("504", "Gateway timeout", "The server did not answer in time.")
             }
             StatusCode::BAD_REQUEST => {
-                return Self::bad_request("the request's target is not a path");
+                return Self { reason: error.to_string().into(), ..Self::bad_request("") };
             }
             _ => ("502", "Bad gateway", "The server could not be reached, or broke off."),
         };

@@ -3,24 +3,22 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use http::{Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio_util::sync::CancellationToken;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::body::RequestBody;
-use super::certificate_headers::HeaderError;
-use super::headers::{self, Arrival};
-use super::watch::Watch;
+use super::body::{BodyError, RequestBody};
+use super::forwarded::Arrival;
+use super::headers::{self, HeaderError};
+use super::upgrade::{is_unasked, is_websocket};
 use crate::policy::Permit;
-use crate::snapshot::{Backend, Snapshot};
+use crate::snapshot::{Backend, IdentityHeaders};
 
 /// A dead endpoint costs one connect timeout each: not more than this many.
 const MOST_ENDPOINTS: usize = 3;
@@ -34,12 +32,19 @@ pub struct Timeouts {
     pub response: Duration,
     /// How long a connection is kept without a request.
     pub idle: Duration,
+    /// How long an upgraded connection is kept while nothing moves.
+    pub tunnel: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(5), response: seconds(60), idle: seconds(60) }
+        Self {
+            connect: seconds(5),
+            response: seconds(60),
+            idle: seconds(60),
+            tunnel: seconds(3600),
+        }
     }
 }
 
@@ -58,6 +63,8 @@ pub(super) enum UpstreamError {
     Broken(SocketAddr, String),
     #[error("{0} switched protocols unasked")]
     Unasked(SocketAddr),
+    #[error("the client's body broke off: {0}")]
+    ClientBody(String),
     #[error("{0}")]
     Header(#[from] HeaderError),
     #[error("the request's target is not a path")]
@@ -72,7 +79,7 @@ impl UpstreamError {
                 StatusCode::BAD_GATEWAY
             }
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Target => StatusCode::BAD_REQUEST,
+            Self::ClientBody(_) | Self::Target => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -103,31 +110,34 @@ impl Upstream {
         Self { client, timeouts }
     }
 
+    /// How long a tunnel may be silent.
+    pub(super) fn tunnel_limit(&self) -> Duration {
+        self.timeouts.tunnel
+    }
+
     /// Sends a request that was permitted to one of the backend's endpoints. Only a failed connect is tried again, with
     /// the next endpoint: then nothing has been sent.
     pub(super) async fn forward(
         &self,
         permit: Permit,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         backend: &Backend,
         arrival: &Arrival,
-        snapshot: &Arc<Snapshot>,
+        identity: &IdentityHeaders,
     ) -> Result<Answer, UpstreamError> {
-        let websocket = headers::is_websocket(&request);
+        let websocket = is_websocket(&request);
         let (mut parts, body) = request.into_parts();
-        headers::to_backend(&mut parts.headers, &permit, arrival, snapshot, websocket)?;
+        headers::to_backend(&mut parts.headers, &permit, arrival, identity, websocket)?;
         drop(permit);
+        frame(&mut parts, &body);
         let target = parts.uri.path_and_query().cloned().ok_or(UpstreamError::Target)?;
-        let body = RequestBody::new(body, snapshot.clone());
         let mut failure = UpstreamError::NoEndpoints;
-        for _ in 0..backend.endpoints.len().min(MOST_ENDPOINTS) {
-            let Some(endpoint) = backend.pick() else { break };
-            let mut attempt = Request::new(body.clone());
-            *attempt.method_mut() = parts.method.clone();
-            *attempt.uri_mut() = uri(endpoint, &target).ok_or(UpstreamError::Target)?;
-            *attempt.headers_mut() = parts.headers.clone();
-            *attempt.version_mut() = Version::HTTP_11;
-            match self.send(attempt, &body, endpoint).await {
+        for endpoint in backend.in_turn().take(MOST_ENDPOINTS) {
+            let uri = uri(endpoint, &target).ok_or(UpstreamError::Target)?;
+            match self.send(attempt(&parts, uri, &body), &body, endpoint).await {
+                Ok(response) if is_unasked(&response, websocket) => {
+                    return Err(UpstreamError::Unasked(endpoint));
+                }
                 Ok(response) => return Ok(Answer { response, endpoint }),
                 Err(error @ (UpstreamError::Connect(..) | UpstreamError::ConnectTimeout(_)))
                     if !body.is_touched() =>
@@ -157,6 +167,22 @@ impl Upstream {
     }
 }
 
+fn attempt(parts: &request::Parts, uri: Uri, body: &RequestBody) -> Request<RequestBody> {
+    let mut attempt = Request::new(body.clone());
+    *attempt.method_mut() = parts.method.clone();
+    *attempt.uri_mut() = uri;
+    *attempt.headers_mut() = parts.headers.clone();
+    *attempt.version_mut() = Version::HTTP_11;
+    attempt
+}
+
+/// A body of unknown length is chunked. Where nothing says so, hyper leaves out that of a GET.
+fn frame(parts: &mut request::Parts, body: &RequestBody) {
+    if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
 fn uri(endpoint: SocketAddr, target: &PathAndQuery) -> Option<Uri> {
     let authority: Authority = endpoint.to_string().parse().ok()?;
     Uri::builder()
@@ -174,6 +200,9 @@ fn failure(error: &legacy::Error, endpoint: SocketAddr) -> UpstreamError {
     let timed_out = causes.iter().any(|cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut)
     });
+    if causes.iter().any(|cause| cause.is::<BodyError>()) {
+        return UpstreamError::ClientBody(last);
+    }
     match (error.is_connect(), timed_out) {
         (true, true) => UpstreamError::ConnectTimeout(endpoint),
         (true, false) => UpstreamError::Connect(endpoint, last),
@@ -181,24 +210,5 @@ fn failure(error: &legacy::Error, endpoint: SocketAddr) -> UpstreamError {
     }
 }
 
-/// Carries an upgraded connection both ways until one side, the permit or the server ends it.
-pub(super) async fn tunnel(
-    client: OnUpgrade,
-    backend: OnUpgrade,
-    watch: Watch,
-    stop: CancellationToken,
-) {
-    let both = async {
-        let (client, backend) =
-            tokio::try_join!(client, backend).map_err(|error| error.to_string())?;
-        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-        tokio::io::copy_bidirectional(&mut client, &mut backend)
-            .await
-            .map_err(|error| error.to_string())
-    };
-    tokio::select! {
-        carried = both => tracing::debug!(?carried, "a tunnel ended"),
-        () = watch.ends.cancelled() => tracing::debug!("a tunnel's permit ended"),
-        () = stop.cancelled() => {}
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -44,12 +44,12 @@ impl Standing {
     }
 }
 
-/// A watch over one permit; it stops when this is dropped.
-#[derive(Debug)]
+/// A watch over one permit; it stops when the last of its copies is dropped.
+#[derive(Clone, Debug)]
 pub(super) struct Watch {
     /// Fires when the permit no longer holds.
     pub(super) ends: CancellationToken,
-    _done: DropGuard,
+    _done: Arc<DropGuard>,
 }
 
 impl Watch {
@@ -61,7 +61,7 @@ impl Watch {
         passwords: Arc<PasswordLookup>,
     ) -> Self {
         let (ends, done) = (CancellationToken::new(), CancellationToken::new());
-        let watch = Self { ends: ends.clone(), _done: done.clone().drop_guard() };
+        let watch = Self { ends: ends.clone(), _done: Arc::new(done.clone().drop_guard()) };
         let mut generation = store.subscribe();
         tokio::spawn(async move {
             let lost = async {

@@ -21,11 +21,11 @@ impl Backend {
         Self { name: name.into(), endpoints, next: AtomicUsize::new(0) }
     }
 
-    /// The next endpoint in turn; none where none is ready.
-    #[must_use]
-    pub fn pick(&self) -> Option<SocketAddr> {
+    /// Every endpoint once, beginning with the one whose turn it is.
+    pub fn in_turn(&self) -> impl Iterator<Item = SocketAddr> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.endpoints.get(turn.checked_rem(self.endpoints.len())?).copied()
+        let first = turn.checked_rem(self.endpoints.len()).unwrap_or_default();
+        self.endpoints.iter().cycle().skip(first).take(self.endpoints.len()).copied()
     }
 }
 
@@ -34,12 +34,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_take_turns() {
+    fn endpoints_take_turns_and_each_comes_once() {
         let addresses: Vec<SocketAddr> =
-            vec!["10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap()];
+            (1..=3).map(|host| SocketAddr::from(([10, 0, 0, host], 80))).collect();
         let backend = Backend::new("web/a:80", addresses.clone().into());
-        let picked: Vec<_> = (0..4).filter_map(|_| backend.pick()).collect();
-        assert_eq!(picked, [addresses.clone(), addresses].concat());
-        assert_eq!(Backend::default().pick(), None);
+        for turn in 0..4 {
+            let mut expected = addresses.clone();
+            expected.rotate_left(turn % 3);
+            assert_eq!(backend.in_turn().collect::<Vec<_>>(), expected);
+        }
+        assert_eq!(Backend::default().in_turn().next(), None);
     }
 }

@@ -1,51 +1,60 @@
 //! The names by which backends are told who is calling. Whatever a client sends under them is removed, on every route.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use http::HeaderName;
 
 /// What certmap and its peers tell identities by, whether a policy uses it here or not.
 const NAMES: &[&str] = &[
+    "auth-user",
     "client-cert",
     "client-cert-chain",
-    "client-verify",
     "client-dn",
     "client-ip",
-    "remote-user",
-    "remote-groups",
+    "client-verify",
+    "logon-user",
     "remote-email",
+    "remote-group",
+    "remote-groups",
     "remote-name",
+    "remote-user",
     "ssl-client",
     "true-client-ip",
+    "x-amzn-oidc-identity",
     "x-arr-clientcert",
     "x-arr-ssl",
-    "x-authenticated-user",
-    "x-authenticated-userid",
-    "x-authenticated-groups",
     "x-client-dn",
     "x-client-ip",
     "x-client-verify",
-    "x-credential-username",
     "x-email",
     "x-groups",
-    "x-remote-group",
-    "x-remote-groups",
-    "x-remote-user",
+    "x-iis-windowsauthtoken",
+    "x-logon-user",
+    "x-proxy-user",
     "x-role",
     "x-roles",
+    "x-ssl",
     "x-user",
     "x-user-id",
-    "x-username",
     "x-userid",
-    "x-webauth-user",
+    "x-username",
 ];
 
 /// Families: every name that begins so.
 const PREFIXES: &[&str] = &[
+    "cf-access-authenticated-user-",
+    "ms-aspnetcore-",
     "ssl-client-",
+    "tailscale-user-",
+    "x-amzn-mtls-",
     "x-auth-request-",
+    "x-authenticated-",
+    "x-authentik-",
     "x-certmap-",
     "x-client-cert",
+    "x-consumer-",
+    "x-credential-",
     "x-forwarded-access-token",
     "x-forwarded-client-cert",
     "x-forwarded-email",
@@ -54,36 +63,48 @@ const PREFIXES: &[&str] = &[
     "x-forwarded-ssl-client",
     "x-forwarded-tls-client-cert",
     "x-forwarded-user",
+    "x-goog-authenticated-user-",
     "x-ms-client-principal",
-    "x-remote-extra-",
-    "x-ssl-client",
-    "x-ssl-cert",
+    "x-pomerium-claim-",
+    "x-remote-",
+    "x-ssl-",
     "x-tls-client",
+    "x-vouch-",
     "x-webauth-",
 ];
 
-/// Names compared in lower case, with an underscore counting as a hyphen: CGI-like backends cannot tell the two apart.
+/// Names compared as the least careful backend would: in lower case, with whatever is no letter or digit counting as a
+/// hyphen. CGI takes an underscore for one, and PHP a dot for either.
 #[derive(Clone, Debug)]
 pub struct IdentityHeaders(HashSet<Box<str>>);
 
 impl IdentityHeaders {
     /// The built-in list and the names that policies configure.
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a str>) -> Self {
-        let configured =
-            configured.into_iter().map(|name| name.to_ascii_lowercase().replace('_', "-"));
-        let names = NAMES.iter().map(|name| (*name).to_owned());
-        Self(names.chain(configured).map(String::into_boxed_str).collect())
+        let configured = configured.into_iter().map(|name| fold(&name.to_ascii_lowercase()).into());
+        Self(NAMES.iter().map(|name| (*name).into()).chain(configured).collect())
     }
 
     /// Whether a header of this name could tell the backend who is calling.
     #[must_use]
     pub fn contains(&self, name: &HeaderName) -> bool {
-        let name = name.as_str();
-        if name.contains('_') { self.lists(&name.replace('_', "-")) } else { self.lists(name) }
+        let name = Self::folded(name);
+        self.0.contains(&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     }
 
-    fn lists(&self, name: &str) -> bool {
-        self.0.contains(name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    /// A name as it is compared here.
+    #[must_use]
+    pub fn folded(name: &HeaderName) -> Cow<'_, str> {
+        fold(name.as_str())
+    }
+}
+
+fn fold(lower_case: &str) -> Cow<'_, str> {
+    let separates = |c: char| !c.is_ascii_alphanumeric();
+    if lower_case.contains(|c| separates(c) && c != '-') {
+        Cow::Owned(lower_case.replace(separates, "-"))
+    } else {
+        Cow::Borrowed(lower_case)
     }
 }
 
@@ -101,10 +122,24 @@ mod tests {
             "x_employee-id",
             "ssl_client_cert",
             "X-SSL-Client-S-DN",
+            "X.Remote.User",
+            "x~remote_user",
         ] {
             assert!(headers.contains(&HeaderName::from_bytes(name.as_bytes()).unwrap()), "{name}");
         }
-        for name in ["accept", "x-requested-with", "x-user-agent", "cookie"] {
+        for name in [
+            "accept",
+            "authorization",
+            "content-type",
+            "cookie",
+            "origin",
+            "sec-websocket-key",
+            "user-agent",
+            "x-csrf-token",
+            "x-http-method-override",
+            "x-requested-with",
+            "x-user-agent",
+        ] {
             assert!(!headers.contains(&HeaderName::from_static(name)), "{name}");
         }
     }

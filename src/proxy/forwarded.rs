@@ -1,0 +1,137 @@
+//! Where a request came from, and how the backend is told: only the proxy in front can know, so nothing that a client
+//! writes about it is let through.
+
+use std::net::SocketAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::snapshot::IdentityHeaders;
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What other proxies say of a request, and frameworks believe.
+const NAMES: &[&str] = &[
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "front-end-https",
+    // A CGI program would take it for the environment's HTTP_PROXY.
+    "proxy",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded",
+    "x-real-ip",
+    "x-request-id",
+    "x-rewrite-url",
+    "x-scheme",
+    "x-url-scheme",
+];
+
+/// Families: every name that begins so.
+const PREFIXES: &[&str] = &["x-forwarded-", "x-original-"];
+
+/// Where a request came from, and as what.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) client: SocketAddr,
+    pub(super) https: bool,
+    /// As the client wrote it.
+    pub(super) host: HeaderValue,
+    pub(super) request_id: HeaderValue,
+}
+
+impl Arrival {
+    /// The port that the client asked for. Ours says nothing: a Service maps it.
+    fn port(&self) -> u16 {
+        let host = self.host.to_str().unwrap_or_default();
+        let written = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        written.unwrap_or(if self.https { 443 } else { 80 })
+    }
+}
+
+/// Whether a field of this name says where a request came from.
+pub(super) fn is_forwarded(name: &HeaderName) -> bool {
+    let name = IdentityHeaders::folded(name);
+    NAMES.contains(&&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Says it anew.
+pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
+    let client = arrival.client.ip().to_canonical().to_string();
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-forwarded-for", &client);
+    set("x-real-ip", &client);
+    set("x-forwarded-proto", if arrival.https { "https" } else { "http" });
+    set("x-forwarded-port", &arrival.port().to_string());
+    headers.insert(HeaderName::from_static("x-forwarded-host"), arrival.host.clone());
+    headers.insert(header::HOST, arrival.host.clone());
+    headers.insert(REQUEST_ID, arrival.request_id.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(https: bool, host: &'static str) -> Arrival {
+        Arrival {
+            client: "[::ffff:192.0.2.7]:50000".parse().unwrap(),
+            https,
+            host: HeaderValue::from_static(host),
+            request_id: HeaderValue::from_static("id"),
+        }
+    }
+
+    #[test]
+    fn the_port_is_the_one_the_client_asked_for() {
+        for (https, host, port) in [
+            (true, "a.example", 443),
+            (false, "a.example", 80),
+            (true, "a.example:8443", 8443),
+            (true, "[2001:db8::1]", 443),
+            (false, "[2001:db8::1]:81", 81),
+            (true, "a.example:", 443),
+            (true, "a.example:99999", 443),
+        ] {
+            assert_eq!(arrival(https, host).port(), port, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_says_is_overwritten() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", HeaderValue::from_static("10.0.0.1"));
+        headers.append("x-forwarded-for", HeaderValue::from_static("10.0.0.2"));
+        headers.append("x-request-id", HeaderValue::from_static("theirs"));
+        set(&mut headers, &arrival(true, "a.example"));
+        let all = |name| headers.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(all("x-forwarded-for"), ["192.0.2.7"]);
+        assert_eq!(all("x-real-ip"), ["192.0.2.7"]);
+        assert_eq!(all("x-forwarded-proto"), ["https"]);
+        assert_eq!(all("x-forwarded-host"), ["a.example"]);
+        assert_eq!(all("x-request-id"), ["id"]);
+        assert_eq!(all("host"), ["a.example"]);
+    }
+
+    #[test]
+    fn every_spelling_of_what_others_forward_is_known() {
+        for name in [
+            "forwarded",
+            "x_forwarded_for",
+            "x-forwarded-prefix",
+            "x.original.url",
+            "x_real-ip",
+            "proxy",
+        ] {
+            assert!(is_forwarded(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["accept", "host", "origin", "referer", "via"] {
+            assert!(!is_forwarded(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Fields that are between two neighbours and go no further (RFC 9110, 7.6.1).
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+const NAMES: &[&str] = &[
+    "connection",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    NAMES.contains(&name.as_str())
+}
+
+/// What Connection lists.
+pub(super) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    options(headers, &header::CONNECTION)
+}
+
+/// The members of a list in one field or several.
+pub(super) fn options<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+    let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    values.flat_map(|value| value.split(|&b| b == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Removes them, and those that Connection lists.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = connection_options(headers)
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect();
+    // Host and what frames the body are not the client's to remove.
+    let kept = |name: &HeaderName| [header::HOST, header::CONTENT_LENGTH].contains(name);
+    remove(headers, |name| is_hop_by_hop(name) || (listed.contains(name) && !kept(name)));
+}
+
+/// Removes every field of an unwanted name.
+pub(super) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_and_what_connection_lists_are_removed_but_not_host_and_length() {
+        let mut headers = HeaderMap::new();
+        let latin_1 = b"\xE9, X-Other, Content-Length, Host";
+        headers.append("connection", HeaderValue::from_static("X-Secret"));
+        headers.append("connection", HeaderValue::from_bytes(latin_1).unwrap());
+        let others = ["x-secret", "x-other", "content-length", "host", "trailer", "accept"];
+        for name in others.iter().chain(NAMES).filter(|name| **name != "connection") {
+            headers.append(*name, HeaderValue::from_static("1"));
+        }
+        strip(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "content-length", "host", "trailer"]);
+    }
+}
