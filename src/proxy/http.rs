@@ -115,7 +115,8 @@ impl Line {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let standing = Standing::of(&permit);
         let watch = || {
-            Watch::start(case.clone(), standing.clone(), self.store.clone(), self.passwords.clone())
+            let (store, passwords) = (self.store.clone(), self.passwords.clone());
+            Watch::start(case.clone(), standing.clone(), snapshot.generation, store, passwords)
         };
         let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let sending = is_long(request.body()).then(watch);

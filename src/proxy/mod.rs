@@ -1,6 +1,6 @@
 //! The wire: listeners, handshakes, requests, backends.
 //!
-//! A connection: `listener` accepts → `tls` shakes hands under the newest snapshot → [`Connection`](connection) holds
+//! A connection: `listener` accepts → `tls` shakes hands under the newest snapshot → `connection` holds
 //! the facts. A request: `http` is the straight line: `authorize` routes, judges and decides → `headers` strips, then
 //! sets → `upstream` forwards, which takes the permit by value → `visit` writes one access record. Every way out that is
 //! not the backend's answer is a `rejection` with a stable code. Nothing here decides who anyone is.

@@ -53,10 +53,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Asks again with every snapshot, and every few seconds.
+    /// Asks again with every snapshot after the one of the decision, and every few seconds.
     pub(super) fn start(
         case: Arc<Case>,
         standing: Standing,
+        decided_on: u64,
         store: Arc<SnapshotStore>,
         passwords: Arc<PasswordLookup>,
     ) -> Self {
@@ -65,8 +66,11 @@ impl Watch {
         let mut generation = store.subscribe();
         tokio::spawn(async move {
             let lost = async {
+                let mut is_newest = *generation.borrow_and_update() == decided_on;
                 loop {
-                    next(&mut generation).await;
+                    if std::mem::replace(&mut is_newest, true) {
+                        next(&mut generation).await;
+                    }
                     let (admission, _) =
                         case.authorize(&store.load(), &passwords, UnixTime::now()).await;
                     if !admission.is_ok_and(|admission| Standing::of(&admission.permit) == standing)
