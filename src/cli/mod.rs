@@ -71,6 +71,9 @@ struct ServeArguments {
     /// A file larger than this many octets is rotated (every file is at midnight UTC)
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_LOG_SIZE)]
     access_log_size: u64,
+    /// How long a client's connection is kept without a request (up to twice as long)
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    idle_timeout: f64,
     /// How long a backend may take to accept a connection (504)
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     connect_timeout: f64,
@@ -119,6 +122,7 @@ impl ServeArguments {
                 LogFormat::W3c => Format::W3c,
             },
             timeouts: Timeouts {
+                client: Duration::from_secs_f64(self.idle_timeout),
                 connect: Duration::from_secs_f64(self.connect_timeout),
                 response: Duration::from_secs_f64(self.response_timeout),
                 ..Timeouts::default()

@@ -116,7 +116,8 @@ pub fn compile(
         policies_of(hosts.values().flat_map(HashMap::values)).collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     policies.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    let headers = policies.iter().filter_map(|policy| policy.forward.user_header.as_deref());
+    // Of every policy, in force or not: a name that identifies does so on every route.
+    let headers = world.policies.values().filter_map(PolicyObject::user_header);
     let identity_headers = IdentityHeaders::new(headers);
     let (hosts, tls) = virtual_hosts(hosts, certificates)?;
     let generation = previous.generation + 1;

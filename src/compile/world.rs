@@ -97,6 +97,17 @@ pub enum PolicyObject {
     },
 }
 
+impl PolicyObject {
+    /// The header by which it tells backends who is calling.
+    #[must_use]
+    pub fn user_header(&self) -> Option<&str> {
+        match self {
+            Self::Readable(policy) => policy.spec.forward.user_header.as_deref(),
+            Self::Unreadable { .. } => None,
+        }
+    }
+}
+
 /// An object of a kind that certmap reads.
 #[derive(Clone, Debug)]
 pub enum Object {

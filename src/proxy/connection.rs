@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,40 @@ pub(super) struct Connection {
     pub(super) tls: Option<TlsFacts>,
     /// Set once no further request is wanted on it.
     pub(super) closing: CancellationToken,
+    /// Requests that are not yet at their end, and requests in all.
+    pub(super) requests: Requests,
+}
+
+/// What a connection is busy with.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    open: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+impl Requests {
+    /// Requests in all, or none where one is still open: the same number twice means that nothing happened between.
+    pub(super) fn at_rest(&self) -> Option<usize> {
+        (self.open.load(Ordering::Acquire) == 0).then(|| self.begun.load(Ordering::Acquire))
+    }
+}
+
+/// One request of a connection, until it is at its end.
+#[derive(Debug)]
+pub(super) struct OpenRequest(Arc<Connection>);
+
+impl OpenRequest {
+    pub(super) fn begin(connection: Arc<Connection>) -> Self {
+        connection.requests.begun.fetch_add(1, Ordering::AcqRel);
+        connection.requests.open.fetch_add(1, Ordering::AcqRel);
+        Self(connection)
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.requests.open.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What a handshake agreed on.

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Connection;
+use super::connection::{Connection, Requests};
 use super::http::{Line, RequestIds};
 use super::sessions::Sessions;
 use super::tls::{HandshakeError, accept};
@@ -64,6 +64,7 @@ struct Server {
     sessions: Sessions,
     places: Arc<Semaphore>,
     connections: TaskTracker,
+    idle: Duration,
     drain: CancellationToken,
     stop: CancellationToken,
 }
@@ -95,6 +96,7 @@ impl Proxy {
             sessions: Sessions::new(),
             places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
             connections: proxy.connections.clone(),
+            idle: parts.timeouts.client,
             drain: proxy.drain.clone(),
             stop: proxy.stop.clone(),
         });
@@ -151,7 +153,13 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let connection = Connection { client, local, tls: None, closing: server.drain.child_token() };
+    let connection = Connection {
+        client,
+        local,
+        tls: None,
+        closing: server.drain.child_token(),
+        requests: Requests::default(),
+    };
     if !tls {
         return converse(&server, stream, connection).await;
     }
@@ -195,6 +203,8 @@ where
     let conversation = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(conversation);
     let mut closing = false;
+    let mut rest = None;
+    let mut look = tokio::time::interval(server.idle);
     loop {
         tokio::select! {
             ended = conversation.as_mut() => {
@@ -206,6 +216,14 @@ where
             () = connection.closing.cancelled(), if !closing => {
                 closing = true;
                 conversation.as_mut().graceful_shutdown();
+            }
+            _ = look.tick() => {
+                // Nothing since the last look, not even a beginning: the place is another client's.
+                let now = connection.requests.at_rest();
+                if now.is_some() && now == rest {
+                    connection.closing.cancel();
+                }
+                rest = now;
             }
             () = server.stop.cancelled() => return,
         }

@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use jiff::Timestamp;
 
 use super::body::{BodyError, ResponseBody};
-use super::connection::Connection;
+use super::connection::{Connection, OpenRequest};
 use super::rejection::Rejection;
 use crate::policy::{Permit, Trace};
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
@@ -27,11 +27,12 @@ pub(super) struct Visit {
     started: Instant,
     log: AccessLog,
     metrics: Arc<Metrics>,
+    _open: OpenRequest,
 }
 
 impl Visit {
     pub(super) fn begin<B>(
-        connection: &Connection,
+        connection: &Arc<Connection>,
         request: &Request<B>,
         request_id: &HeaderValue,
         log: AccessLog,
@@ -66,7 +67,7 @@ impl Visit {
         (record.status, record.code) = (499, "499".to_owned());
         #[expect(clippy::disallowed_methods, reason = "how long a request takes is measured here")]
         let started = Instant::now();
-        Self { record, started, log, metrics }
+        Self { record, started, log, metrics, _open: OpenRequest::begin(connection.clone()) }
     }
 
     pub(super) fn admitted(&mut self, permit: &Permit) {

@@ -146,6 +146,28 @@ fn a_backend_that_says_nothing_is_not_waited_for_forever() {
 }
 
 #[test]
+fn a_connection_without_requests_is_not_kept_forever() {
+    let site = Site::with_alice(REQUIRE);
+    let options = ["--idle-timeout", "0.3"];
+    let server = Server::start_with(&site.manifests(), &site.path("access.log"), "json", &options);
+    let client = Client::new(&site.server_ca, Some(&site.alice), &TLS13);
+    let mut used = TcpStream::connect(server.http).unwrap();
+    assert_eq!(
+        get(&mut used, "open.test", "/slow").status,
+        200,
+        "a request that lasts longer is no rest"
+    );
+    let mut shaken = client.connect(server.https, "app.test");
+    drop(shaken.flush());
+    let mut silent = TcpStream::connect(server.http).unwrap();
+    for stream in [&mut used as &mut dyn Read, &mut silent, &mut shaken] {
+        let started = Instant::now();
+        drop(stream.read(&mut [0]));
+        assert!(started.elapsed() < Duration::from_secs(3), "it is kept");
+    }
+}
+
+#[test]
 fn bodies_stream_both_ways() {
     let site = Site::new();
     let server = site.start();
