@@ -160,7 +160,8 @@ fn decided(decision: Decision) -> Answer {
         Decision::Allow(permit) => (200, "200".to_owned(), Some(*permit), None, Vec::new()),
         Decision::Deny(Denial { code, reason, challenges, redirect }) => {
             let status = if redirect { 308 } else { code.status() };
-            (status, code.as_str().to_owned(), None, Some(reason.into_owned()), challenges)
+            let code = if redirect { "308" } else { code.as_str() };
+            (status, code.to_owned(), None, Some(reason.into_owned()), challenges)
         }
         Decision::Ask(_) => (
             401,

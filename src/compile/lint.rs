@@ -84,6 +84,15 @@ fn doors(name: &ObjectName, spec: &crate::api::CertMappingPolicySpec) -> Vec<Fin
             "nobody gets in: there is neither an enabled mapping nor an authentication module",
         ));
     }
+    if spec.admit_any_verified.is_some() && spec.forward.basic_credentials {
+        let message = "whoever admitAnyVerified lets in has no password to send, and gets 502: map them to accounts, or use userHeader";
+        findings.push(warning(
+            name,
+            "spec.forward.basicCredentials",
+            "CredentialsMissing",
+            message,
+        ));
+    }
     if asks && anonymous && !required {
         let message = "a certificate that verifies and maps to nobody is let in as anonymous: add SslMapCert to sslFlags if that is not meant";
         findings.push(warning(name, "spec.authentication", "AnonymousFallback", message));

@@ -233,19 +233,17 @@ where
 /// A request whose head cannot be read got a 400 from hyper and has come by nobody yet.
 fn broken(line: &Line, connection: &Connection, error: &(dyn Error + 'static)) {
     tracing::debug!(client = %connection.client, %error, "a connection broke");
-    if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-        let mut record = AccessRecord::new(
-            Event::Request,
-            Timestamp::now(),
-            connection.client,
-            connection.local,
-        );
-        record.tls = connection.tls.as_ref().map(|tls| tls.version);
-        (record.status, record.code) = (400, "400".to_owned());
-        record.reason = Some(format!("the request cannot be read: {error}"));
-        line.metrics.request(400, "HTTP/1.1", Duration::ZERO);
-        line.log.log(&record);
-    }
+    let Some(error) = error.downcast_ref::<hyper::Error>().filter(|error| error.is_parse()) else {
+        return;
+    };
+    let mut record =
+        AccessRecord::new(Event::Request, Timestamp::now(), connection.client, connection.local);
+    record.tls = connection.tls.as_ref().map(|tls| tls.version);
+    record.status = if error.is_parse_too_large() { 431 } else { 400 };
+    record.code = record.status.to_string();
+    record.reason = Some(format!("the request cannot be read: {error}"));
+    line.metrics.request(record.status, "HTTP/1.1", Duration::ZERO);
+    line.log.log(&record);
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

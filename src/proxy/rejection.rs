@@ -76,7 +76,8 @@ impl Rejection {
 
     /// The same, with a better place to go.
     pub(super) fn redirected(self, location: String) -> Self {
-        Self { location: Some(location), ..self }
+        let (status, code, title) = (StatusCode::PERMANENT_REDIRECT, "308", "Permanent redirect");
+        Self { location: Some(location), status, substatus: 0, code, title, ..self }
     }
 
     /// The page.
@@ -92,8 +93,7 @@ impl Rejection {
             ("text/html; charset=utf-8", self.page(id))
         };
         let mut response = Response::new(full(body));
-        *response.status_mut() =
-            if self.location.is_some() { StatusCode::PERMANENT_REDIRECT } else { self.status };
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

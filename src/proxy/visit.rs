@@ -94,11 +94,9 @@ impl Visit {
     }
 
     pub(super) fn rejected(&mut self, rejection: &Rejection) {
-        let status = if rejection.location.is_some() { 308 } else { rejection.status.as_u16() };
-        self.record.status = status;
-        self.record.substatus = if rejection.location.is_some() { 0 } else { rejection.substatus };
-        self.record.code =
-            if rejection.location.is_some() { "308".to_owned() } else { rejection.code.to_owned() };
+        self.record.status = rejection.status.as_u16();
+        self.record.substatus = rejection.substatus;
+        rejection.code.clone_into(&mut self.record.code);
         self.record.reason = Some(rejection.reason.to_string());
     }
 

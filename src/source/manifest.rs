@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::document::{Documents, Step, SyntaxError, steps};
-use super::schema::PolicySchema;
+use super::schema::{PolicySchema, distance};
 use crate::api::GROUP;
 use crate::compile::{Object, ObjectKind, ObjectName, ObjectRef};
 
@@ -54,12 +54,10 @@ pub(super) fn read(
     for (index, value) in documents.values().enumerate() {
         for (path, value) in flatten(value?, Vec::new()) {
             let line = |field: &str| documents.line(index, &[path.clone(), steps(field)].concat());
-            let (reading, found) = read_object(value, schema);
-            problems.extend(
-                found
-                    .into_iter()
-                    .map(|problem| ReadProblem { line: line(&problem.field), ..problem }),
-            );
+            let located =
+                |problem: ReadProblem| ReadProblem { line: line(&problem.field), ..problem };
+            let (reading, found) = read_object(value, schema).map_err(located)?;
+            problems.extend(found.into_iter().map(located));
             readings.extend(reading);
         }
     }
@@ -74,7 +72,7 @@ pub(super) fn line_of(text: &str, object: &ObjectRef, field: &str) -> Option<usi
         flatten(value, Vec::new()).into_iter().map(move |(path, value)| (index, path, value))
     });
     let mut found = all
-        .filter(|(_, _, value)| reference(value).is_ok_and(|found| found.as_ref() == Some(object)));
+        .filter(|(_, _, value)| matches!(meant(value), Ok(Meant::This(found) | Meant::Almost(found, _)) if found == *object));
     found.next().map(|(index, path, _)| documents.line(index, &[path, steps(field)].concat()))
 }
 
@@ -105,11 +103,19 @@ fn problem(object: Option<ObjectRef>, field: &str, message: impl Into<String>) -
     ReadProblem { line: 0, object, field: field.to_owned(), message: message.into() }
 }
 
-fn read_object(value: Value, schema: &PolicySchema) -> (Option<Reading>, Vec<ReadProblem>) {
-    let object = match reference(&value) {
-        Ok(Some(object)) => object,
-        Ok(None) => return (None, Vec::new()),
-        Err(problem) => return (None, vec![problem]),
+/// # Errors
+/// It cannot be said which object it is.
+fn read_object(
+    value: Value,
+    schema: &PolicySchema,
+) -> Result<(Option<Reading>, Vec<ReadProblem>), ReadProblem> {
+    let object = match meant(&value)? {
+        Meant::This(object) => object,
+        Meant::Almost(object, problem) => {
+            let targets = salvage(&value);
+            return Ok((Some(Reading::Broken { object, targets }), vec![problem]));
+        }
+        Meant::Other => return Ok((None, Vec::new())),
     };
     let targets = salvage(&value);
     let errors = if object.kind == ObjectKind::CertMappingPolicy {
@@ -123,61 +129,73 @@ fn read_object(value: Value, schema: &PolicySchema) -> (Option<Reading>, Vec<Rea
         .collect();
     let broken = Reading::Broken { object: object.clone(), targets };
     if !problems.is_empty() {
-        return (Some(broken), problems);
+        return Ok((Some(broken), problems));
     }
-    match typed(&object, value) {
+    Ok(match typed(&object, value) {
         Ok(object) => (Some(Reading::Object(object)), problems),
         Err((field, message)) => (Some(broken), vec![problem(Some(object), &field, message)]),
-    }
+    })
 }
 
-/// Kind and name; `None` for kinds that are nobody's business here.
-fn reference(value: &Value) -> Result<Option<ObjectRef>, ReadProblem> {
+/// Which object this is meant to be.
+enum Meant {
+    /// None that certmap reads.
+    Other,
+    This(ObjectRef),
+    /// This one, but for its apiVersion or kind.
+    Almost(ObjectRef, ReadProblem),
+}
+
+/// # Errors
+/// It cannot be said which object it is.
+fn meant(value: &Value) -> Result<Meant, ReadProblem> {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
-    let (Some(version), Some(kind)) = (text("/apiVersion"), text("/kind")) else {
-        return Err(problem(None, "", "not a Kubernetes object: it needs apiVersion and kind"));
+    let (version, kind) =
+        (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
+    let Some((known, expected)) = known_kind(version, kind) else {
+        if version.is_empty() || kind.is_empty() {
+            return Err(problem(None, "", "not a Kubernetes object: it needs apiVersion and kind"));
+        }
+        return Ok(Meant::Other);
     };
+    let Some(name) = text("/metadata/name").filter(|name| !name.is_empty()) else {
+        return Err(problem(
+            None,
+            "metadata.name",
+            format!("a {known} needs a name: write metadata.name"),
+        ));
+    };
+    let namespace = text("/metadata/namespace").unwrap_or("default");
+    let namespace = if known == ObjectKind::IngressClass { "" } else { namespace };
+    let object = ObjectRef { kind: known, name: ObjectName::new(namespace, name) };
+    let wrong = |field, message| {
+        Meant::Almost(object.clone(), problem(Some(object.clone()), field, message))
+    };
+    Ok(if kind != known.to_string() {
+        wrong("kind", format!("there is no kind {kind}: write {known}"))
+    } else if version != expected {
+        wrong("apiVersion", format!("{version} is not supported: write {expected}"))
+    } else {
+        Meant::This(object)
+    })
+}
+
+/// The kind that is meant, and its apiVersion. A policy is known by a slip of the pen too: passed over, it would open what
+/// it is to close.
+fn known_kind(version: &str, kind: &str) -> Option<(ObjectKind, &'static str)> {
     let (group, _) = version.split_once('/').unwrap_or(("", version));
-    let known = match (group, kind) {
-        (GROUP, "CertMappingPolicy") => (ObjectKind::CertMappingPolicy, "certmap.dev/v1alpha1"),
+    Some(match (group, kind) {
         ("networking.k8s.io", "Ingress") => (ObjectKind::Ingress, "networking.k8s.io/v1"),
         ("networking.k8s.io", "IngressClass") => (ObjectKind::IngressClass, "networking.k8s.io/v1"),
         ("discovery.k8s.io", "EndpointSlice") => (ObjectKind::EndpointSlice, "discovery.k8s.io/v1"),
         ("", "ConfigMap") => (ObjectKind::ConfigMap, "v1"),
         ("", "Secret") => (ObjectKind::Secret, "v1"),
         ("", "Service") => (ObjectKind::Service, "v1"),
-        (GROUP, kind) => {
-            return Err(problem(
-                None,
-                "kind",
-                format!("certmap.dev has no kind {kind}: write CertMappingPolicy"),
-            ));
+        (group, kind) if group == GROUP || distance(kind, "CertMappingPolicy") <= 4 => {
+            (ObjectKind::CertMappingPolicy, "certmap.dev/v1alpha1")
         }
-        _ => return Ok(None),
-    };
-    let (kind, expected) = known;
-    let Some(name) = text("/metadata/name").filter(|name| !name.is_empty()) else {
-        return Err(problem(
-            None,
-            "metadata.name",
-            format!("a {kind} needs a name: write metadata.name"),
-        ));
-    };
-    let namespace = if kind == ObjectKind::IngressClass {
-        ""
-    } else {
-        text("/metadata/namespace").unwrap_or("default")
-    };
-    let object = ObjectRef { kind, name: ObjectName::new(namespace, name) };
-    if version == expected {
-        Ok(Some(object))
-    } else {
-        Err(problem(
-            Some(object),
-            "apiVersion",
-            format!("{version} is not supported: write {expected}"),
-        ))
-    }
+        _ => return None,
+    })
 }
 
 /// `spec.targetRefs[*].name`, whatever else is wrong.
@@ -206,10 +224,11 @@ fn typed(object: &ObjectRef, mut value: Value) -> Result<Object, (String, String
 }
 
 fn deserialize<T: DeserializeOwned>(value: Value) -> Result<Arc<T>, (String, String)> {
+    let secret = value.get("kind").is_some_and(|kind| kind == "Secret");
     serde_path_to_error::deserialize(value).map(Arc::new).map_err(|error| {
         let field = error.path().to_string();
         // The message may quote the value, which may be a password.
-        let message = if field.starts_with("data") || field.starts_with("stringData") {
+        let message = if secret && (field.starts_with("data") || field.starts_with("stringData")) {
             "cannot be read: is it base64?".to_owned()
         } else {
             error.inner().to_string()
@@ -269,6 +288,35 @@ mod tests {
             (slip.line, slip.message.as_str()),
             (11, "no such field: did you mean account?")
         );
+    }
+
+    #[test]
+    fn a_slip_in_its_kind_does_not_make_a_policy_nobody() {
+        let policy = "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: p}\nspec: {targetRefs: [{name: shop}]}\n";
+        for (good, slip) in [
+            ("v1alpha1", "v1beta1"),
+            ("certmap.dev", "certmap.io"),
+            ("CertMappingPolicy", "CertMapingPolicy"),
+            ("kind: CertMapping", "kind: Mapping"),
+            ("apiVersion", "apiversion"),
+        ] {
+            let (readings, problems) = read_ok(&policy.replace(good, slip));
+            assert!(
+                matches!(&readings[..], [Reading::Broken { targets, .. }] if targets == &["shop"]),
+                "{slip}"
+            );
+            assert_eq!(problems.len(), 1, "{slip}");
+        }
+        for (good, slip) in [("name: p", "nmae: p"), ("kind: ", "knid: ")] {
+            let text = policy.replace(good, slip).replace(
+                "certmap.dev/v1alpha1",
+                if good == "kind: " { "example.org/v1" } else { "certmap.dev/v1alpha1" },
+            );
+            assert!(
+                read(&text, &PolicySchema::new()).is_err(),
+                "nothing can be said of the file: {slip}"
+            );
+        }
     }
 
     #[test]
