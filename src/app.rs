@@ -96,7 +96,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         said: HashSet::new(),
         metrics: metrics.clone(),
     };
-    let store = Arc::new(SnapshotStore::new(control.compile(&directory, &scan)?));
+    let (snapshot, summary) = control.compile(&directory, &scan)?;
+    let store = Arc::new(SnapshotStore::new(snapshot));
+    control.in_force(&summary);
     let (http, https) = (listen(settings.http).await?, listen(settings.https).await?);
     let admin_listener = listen(settings.admin).await?;
     let addresses = (http.local_addr()?, https.local_addr()?, admin_listener.local_addr()?);
@@ -121,7 +123,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     tokio::spawn(serve(admin_listener, state.clone(), stop.clone()));
     let watch = DirectoryWatch::start(directory, move |directory, scan| {
         match control.compile(directory, &scan) {
-            Ok(snapshot) => store.swap(snapshot),
+            Ok((snapshot, summary)) => {
+                store.swap(snapshot);
+                control.in_force(&summary);
+            }
             Err(error) => tracing::error!(%error, "the last snapshot stays in force"),
         }
     })?;
@@ -147,6 +152,14 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{address} cannot be listened on"))
 }
 
+/// What there is to say of a snapshot.
+struct Summary {
+    generation: u64,
+    errors: usize,
+    warnings: usize,
+    policies: HashSet<String>,
+}
+
 /// What stays from one compilation to the next.
 struct Control {
     options: Options,
@@ -157,25 +170,32 @@ struct Control {
 }
 
 impl Control {
-    fn compile(&mut self, directory: &Directory, scan: &Scan) -> anyhow::Result<Snapshot> {
+    fn compile(
+        &mut self,
+        directory: &Directory,
+        scan: &Scan,
+    ) -> anyhow::Result<(Snapshot, Summary)> {
         let compiled = compile(&scan.world, &self.reuse, &self.options)?;
         self.reuse = compiled.reuse;
         self.say(directory, &scan.problems, &compiled.findings);
-        let errors = scan.problems.len()
-            + compiled.findings.iter().filter(|f| f.severity == Severity::Error).count();
-        let warnings = compiled.findings.iter().filter(|f| f.severity == Severity::Warning).count();
+        let count = |severity| {
+            compiled.findings.iter().filter(|finding| finding.severity == severity).count()
+        };
+        let summary = Summary {
+            generation: compiled.snapshot.generation,
+            errors: scan.problems.len() + count(Severity::Error),
+            warnings: count(Severity::Warning),
+            policies: scan.world.policies.keys().map(ToString::to_string).collect(),
+        };
+        Ok((compiled.snapshot, summary))
+    }
+
+    /// To be called once the snapshot is where requests find it.
+    fn in_force(&self, Summary { generation, errors, warnings, policies }: &Summary) {
         let now = UnixTime::now().as_secs() as f64;
-        self.metrics.snapshot(compiled.snapshot.generation, now, errors, warnings);
-        let policies: HashSet<&str> =
-            compiled.snapshot.policies.iter().map(|policy| &*policy.name).collect();
+        self.metrics.snapshot(*generation, now, *errors, *warnings);
         self.metrics.keep_policies(|name| policies.contains(name));
-        tracing::info!(
-            generation = compiled.snapshot.generation,
-            errors,
-            warnings,
-            "a new snapshot is in force"
-        );
-        Ok(compiled.snapshot)
+        tracing::info!(generation, errors, warnings, "a new snapshot is in force");
     }
 
     fn say(&mut self, directory: &Directory, problems: &[Problem], findings: &[Finding]) {

@@ -105,6 +105,54 @@ fn a_broken_file_keeps_what_was_and_says_where_it_is_broken() {
 }
 
 #[test]
+fn a_file_that_is_replaced_opens_nothing_in_between() {
+    let site = Site::with_alice(REQUIRE);
+    let server = site.start();
+    let path = site.manifests().join("policy.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let nobody = Client::new(&site.server_ca, None, &TLS13);
+    for pause in [0, 20, 60, 120, 180] {
+        // As editors do: the old one is put aside, and a while later the new one is there.
+        std::fs::rename(&path, site.manifests().join("policy.yaml~")).unwrap();
+        let until = Instant::now() + Duration::from_millis(pause);
+        while Instant::now() < until {
+            assert_eq!(
+                nobody.get(server.https, "app.test", "app.test", "/").0.code(),
+                "403.7",
+                "after {pause} ms"
+            );
+        }
+        std::fs::write(&path, &text).unwrap();
+        let until = Instant::now() + Duration::from_millis(400);
+        while Instant::now() < until {
+            assert_eq!(
+                nobody.get(server.https, "app.test", "app.test", "/").0.code(),
+                "403.7",
+                "after {pause} ms"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_slip_of_the_pen_opens_nothing() {
+    let site = Site::with_alice(REQUIRE);
+    let server = site.start();
+    let good = policy("app", "app", &site.alice_spec(REQUIRE));
+    for (right, slip, said) in [
+        ("v1alpha1", "v1beta1", "certmap.dev/v1beta1 is not supported"),
+        ("kind: CertMappingPolicy", "kind: CertMapPolicy", "there is no kind CertMapPolicy"),
+        ("name: app, namespace", "nmae: app, namespace", "needs a name"),
+        ("apiVersion", "apiversion", "is not supported"),
+    ] {
+        write_whole(&site.manifests().join("policy.yaml"), &good.replacen(right, slip, 1));
+        server.said(&["policy.yaml:", said]);
+        assert_eq!(curl(&site, server.https, "-", "app.test", "/", &[]).code(), "403.7", "{slip}");
+        assert_eq!(curl(&site, server.https, "alice", "app.test", "/", &[]).status, 200, "{slip}");
+    }
+}
+
+#[test]
 fn a_file_that_was_broken_from_the_start_opens_nothing() {
     let site = Site::with_alice(REQUIRE);
     let good = policy("app", "app", &site.alice_spec(REQUIRE));
