@@ -1,24 +1,14 @@
 //! The same four answers for every client, protocol and version, resumed or not.
 
 use super::support::clients::{Go, code, curl, python, s_client, user};
-use super::support::pki::{leaf, validity};
 use super::support::{REQUIRE, Site};
 
 const ANSWERS: [(&str, &str); 4] =
     [("alice", "200"), ("-", "403.7"), ("stranger", "403.16"), ("expired", "403.17")];
 
-fn site() -> Site {
-    let site = Site::with_alice(REQUIRE);
-    site.person("stranger", &site.other.issue(leaf("Stranger")));
-    let mut expired = leaf("Edgar");
-    validity(&mut expired, -30, -1);
-    site.person("expired", &site.zerossl.issue(expired));
-    site
-}
-
 #[test]
 fn curl_gets_them() {
-    let site = site();
+    let site = Site::with_people(REQUIRE);
     let server = site.start();
     for http in ["--http1.1", "--http2"] {
         for version in [&["--tls-max", "1.2"][..], &["--tlsv1.3"]] {
@@ -37,7 +27,7 @@ fn curl_gets_them() {
 
 #[test]
 fn go_gets_them_on_kept_and_on_resumed_connections() {
-    let site = site();
+    let site = Site::with_people(REQUIRE);
     let server = site.start();
     for options in [
         &[][..],
@@ -75,7 +65,7 @@ fn go_gets_them_on_kept_and_on_resumed_connections() {
 
 #[test]
 fn python_gets_them() {
-    let site = site();
+    let site = Site::with_people(REQUIRE);
     let server = site.start();
     for version in ["TLSv1_2", "TLSv1_3"] {
         for (who, expected) in ANSWERS {
@@ -90,7 +80,7 @@ fn python_gets_them() {
 
 #[test]
 fn openssl_is_asked_for_a_certificate_where_one_is_wanted_and_told_whose() {
-    let site = site();
+    let site = Site::with_people(REQUIRE);
     let server = site.start();
     for version in ["-tls1_2", "-tls1_3"] {
         let text = s_client(&site, server.https, "alice", "app.test", &[version]);
@@ -114,7 +104,7 @@ fn openssl_is_asked_for_a_certificate_where_one_is_wanted_and_told_whose() {
 
 #[test]
 fn the_servers_certificate_is_chosen_by_name() {
-    let site = site();
+    let site = Site::with_people(REQUIRE);
     let special = site.server_ca.issue(super::support::pki::server(&["special.test"]));
     site.write("special-tls.yaml", &super::support::manifests::tls_secret("special-tls", &special));
     let ingress = super::support::manifests::ingress("special", "special.test", "/", "echo");

@@ -2,13 +2,16 @@
 
 use std::fmt::Write;
 
+use certmap::api::{CertificateField, MatchRule};
 use certmap::compile::{Compiled, Object, PolicyObject, Reuse, World, compile};
 use certmap::identity::{PeerCertificate, read_certificates};
+use certmap::policy::{ManyToOneMapping, ManyToOneMappings, Rule};
 use certmap::source::Directory;
 use proptest::prelude::*;
+use rcgen::DnType;
 use rustls::pki_types::CertificateDer;
 
-use super::support::pki::{Ca, leaf};
+use super::support::pki::{Ca, leaf, named};
 use super::support::{REQUIRE, Site};
 
 fn objects(world: &World) -> Vec<Object> {
@@ -61,6 +64,47 @@ fn the_order_of_objects_does_not_matter_nor_what_was_compiled_before() {
             told(&whole),
             "round {round}"
         );
+    }
+}
+
+type Criteria = (bool, u8, String, bool);
+
+fn mapping(index: usize, criteria: &[Criteria]) -> ManyToOneMapping {
+    let rule = |(issuer, attribute, text, case_sensitive): &Criteria| {
+        let rule = MatchRule {
+            certificate_field: if *issuer {
+                CertificateField::Issuer
+            } else {
+                CertificateField::Subject
+            },
+            certificate_sub_field: ["CN", "O", "OU"][usize::from(*attribute)].to_owned(),
+            match_criteria: text.clone(),
+            compare_case_sensitive: *case_sensitive,
+        };
+        Rule::new(&rule).unwrap()
+    };
+    let rules = criteria.iter().map(rule).collect();
+    ManyToOneMapping { name: index.to_string().into(), policy: "p".into(), rules, account: None }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn the_index_finds_what_comparing_in_order_finds(
+        lists in prop::collection::vec(prop::collection::vec((any::<bool>(), 0_u8..3, "[aAb*?]{1,2}", any::<bool>()), 1..3), 1..12),
+        values in prop::collection::vec("[aAb]{1,2}", 3),
+        unit in prop::collection::vec("[aAb]{1,2}", 0..2),
+    ) {
+        let all: Vec<ManyToOneMapping> = lists.iter().enumerate().map(|(index, list)| mapping(index, list)).collect();
+        let ca = Ca::new(&values[0]);
+        let mut name = vec![(DnType::CommonName, values[1].as_str().into()), (DnType::OrganizationName, values[2].as_str().into())];
+        name.extend(unit.iter().map(|unit| (DnType::OrganizationalUnitName, unit.as_str().into())));
+        let der = CertificateDer::from(ca.issue(named(&name)).der);
+        let certificate = PeerCertificate::parse(&[der]).unwrap();
+        let in_order = all.iter().position(|mapping| mapping.mismatch(&certificate).is_none());
+        let found = ManyToOneMappings::new(all).find(&certificate).map(|(index, _)| index);
+        prop_assert_eq!(found, in_order);
     }
 }
 

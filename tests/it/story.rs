@@ -2,7 +2,6 @@
 
 use super::support::clients::{Go, code, curl, user};
 use super::support::manifests::{ingress, policy};
-use super::support::pki::{leaf, validity};
 use super::support::server::Server;
 use super::support::{NEGOTIATE, REQUIRE, Site};
 
@@ -12,15 +11,6 @@ fn zerossl(flags: &str) -> String {
     format!(
         "sslFlags: {flags}\n{TRUST}\nmanyToOne:\n  mappings:\n  - name: zerossl\n    rules: [{{certificateField: Issuer, certificateSubField: O, matchCriteria: ZeroSSL}}]\n    account: {{userName: test, secretRef: {{name: test}}}}\nforward: {{userHeader: X-Remote-User}}\n"
     )
-}
-
-fn site() -> Site {
-    let site = Site::with_alice(REQUIRE);
-    site.person("stranger", &site.other.issue(leaf("Stranger")));
-    let mut expired = leaf("Edgar");
-    validity(&mut expired, -30, -1);
-    site.person("expired", &site.zerossl.issue(expired));
-    site
 }
 
 /// The fields of a W3C line by their names.
@@ -38,7 +28,7 @@ fn w3c(
 #[test]
 fn a_certificate_becomes_an_account_and_the_rules_change_under_an_open_connection() {
     for http2 in [false, true] {
-        let site = site();
+        let site = Site::with_people(REQUIRE);
         let log = site.path("access.log");
         let server = Server::start(&site.manifests(), &log, "w3c");
         let options: &[&str] = if http2 { &["-http2"] } else { &[] };
@@ -84,7 +74,7 @@ fn a_certificate_becomes_an_account_and_the_rules_change_under_an_open_connectio
 
 #[test]
 fn with_negotiate_alone_a_password_helps_who_has_no_certificate_and_nobody_with_a_wrong_one() {
-    let site = site();
+    let site = Site::with_people(REQUIRE);
     let spec = format!(
         "sslFlags: {NEGOTIATE}\n{TRUST}\nauthentication: [{{basic: {{secretRefs: [{{name: test}}]}}}}]\nforward: {{userHeader: X-Remote-User}}\n"
     );
@@ -109,7 +99,7 @@ fn with_negotiate_alone_a_password_helps_who_has_no_certificate_and_nobody_with_
 
 #[test]
 fn one_connection_of_a_browser_that_must_choose_again_is_closed() {
-    let site = site();
+    let site = Site::with_people(REQUIRE);
     let server = site.start();
     let mut go = Go::start(&site, server.https, "stranger", "app.test", &["-http2"]);
     assert_eq!(code(&go.get("/")), "403.16");

@@ -75,6 +75,16 @@ impl Site {
         site
     }
 
+    /// And two more whose certificates are refused: `stranger` of another CA, `expired`.
+    pub(crate) fn with_people(flags: &str) -> Self {
+        let site = Self::with_alice(flags);
+        site.person("stranger", &site.other.issue(leaf("Stranger")));
+        let mut expired = leaf("Edgar");
+        pki::validity(&mut expired, -30, -1);
+        site.person("expired", &site.zerossl.issue(expired));
+        site
+    }
+
     pub(crate) fn alice_spec(&self, flags: &str) -> String {
         let alice = self.alice.base64();
         format!(
