@@ -17,7 +17,7 @@ use super::body::{RequestBody, ResponseBody, Watched, full};
 use super::connection::Connection;
 use super::forwarded::Arrival;
 use super::headers;
-use super::rejection::Rejection;
+use super::rejection::{Rejection, prefers_json};
 use super::upgrade::{is_websocket, tunnel};
 use super::upstream::{Answer, Upstream, UpstreamError};
 use super::visit::{Recorded, Visit};
@@ -59,7 +59,7 @@ impl Line {
             self.log.clone(),
             self.metrics.clone(),
         );
-        let (accept, version) = (request.headers().clone(), request.version());
+        let (json, version) = (prefers_json(request.headers()), request.version());
         let mut response =
             match self.answer(&snapshot, &connection, request, &request_id, &mut visit).await {
                 Ok(response) => response,
@@ -68,7 +68,7 @@ impl Line {
                     if rejection.ends_connection {
                         connection.end();
                     }
-                    rejection.into_response(&accept, &request_id)
+                    rejection.into_response(json, &request_id)
                 }
             };
         if connection.closing.is_cancelled()

@@ -83,11 +83,11 @@ impl Rejection {
     /// The page.
     pub(super) fn into_response(
         self,
-        accept: &HeaderMap,
+        json: bool,
         request_id: &HeaderValue,
     ) -> Response<ResponseBody> {
         let id = request_id.to_str().unwrap_or_default();
-        let (kind, body) = if prefers_json(accept) {
+        let (kind, body) = if json {
             ("application/problem+json", self.problem(id))
         } else {
             ("text/html; charset=utf-8", self.page(id))
@@ -186,7 +186,7 @@ impl From<UpstreamError> for Rejection {
 }
 
 /// RFC 9110, 12.5.1: by the quality of each; a page where both are equal.
-fn prefers_json(headers: &HeaderMap) -> bool {
+pub(super) fn prefers_json(headers: &HeaderMap) -> bool {
     let accept: Vec<&str> =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let accept = accept.join(",");

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::manifest::{self, Reading};
+use super::manifest::{self, Reading, Targets};
 use super::problem::Problem;
 use super::schema::PolicySchema;
 use crate::compile::{Object, ObjectKind, ObjectRef, PolicyObject, World};
@@ -54,7 +54,7 @@ struct FileState {
 #[derive(Clone, Debug)]
 enum Kept {
     Good(Object),
-    Unreadable { targets: Vec<String> },
+    Unreadable { targets: Targets },
 }
 
 impl Directory {
@@ -157,12 +157,14 @@ impl Directory {
                     ..problem(found.line, found.message)
                 });
                 let problems = problems.collect();
-                let objects =
+                let objects: Vec<(ObjectRef, Kept)> =
                     readings.into_iter().filter_map(|reading| self.keep(reading)).collect();
-                self.files.insert(
-                    path,
-                    FileState { stamp, objects, problems, suspect: false, missing: None },
-                );
+                let partial =
+                    |kept: &Kept| matches!(kept, Kept::Unreadable { targets } if targets.partial);
+                // Whom it was to protect is not known: at the start, it could be any.
+                let suspect = self.first && objects.iter().any(|(_, kept)| partial(kept));
+                self.files
+                    .insert(path, FileState { stamp, objects, problems, suspect, missing: None });
                 true
             }
             Err(error) => {
@@ -249,7 +251,8 @@ impl Directory {
                         world.apply(object.clone());
                     }
                     Kept::Unreadable { targets } => {
-                        let unreadable = PolicyObject::Unreadable { targets: targets.clone() };
+                        let unreadable =
+                            PolicyObject::Unreadable { targets: targets.names.clone() };
                         drop(world.policies.insert(reference.name.clone(), unreadable));
                     }
                 }
@@ -432,9 +435,14 @@ mod tests {
 
     #[test]
     fn an_unreadable_file_at_the_start_may_be_anything() {
-        for (text, incomplete) in
-            [("certmap: [\n", true), ("other: [\n", false), ("", true), ("a: 1", true)]
-        {
+        let nobody = "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: p}\nspec: {targetRef: []}\n";
+        for (text, incomplete) in [
+            (nobody, true),
+            ("certmap: [\n", true),
+            ("other: [\n", false),
+            ("", true),
+            ("a: 1", true),
+        ] {
             let (_root, mut directory) = directory(&[("x.yaml", text)]);
             assert_eq!(directory.rescan().unwrap().world.incomplete, incomplete, "{text:?}");
         }

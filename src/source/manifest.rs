@@ -20,8 +20,16 @@ pub(super) enum Reading {
     Broken {
         object: ObjectRef,
         /// Of a policy: the Ingresses that it names, as far as they can be made out.
-        targets: Vec<String>,
+        targets: Targets,
     },
+}
+
+/// What can be made out of `spec.targetRefs`.
+#[derive(Clone, Debug)]
+pub(super) struct Targets {
+    pub(super) names: Vec<String>,
+    /// Whether there may be more.
+    pub(super) partial: bool,
 }
 
 /// Something wrong in a file.
@@ -199,9 +207,12 @@ fn known_kind(version: &str, kind: &str) -> Option<(ObjectKind, &'static str)> {
 }
 
 /// `spec.targetRefs[*].name`, whatever else is wrong.
-fn salvage(value: &Value) -> Vec<String> {
-    let targets = value.pointer("/spec/targetRefs").and_then(Value::as_array).into_iter().flatten();
-    targets.filter_map(|target| target.get("name")?.as_str().map(str::to_owned)).collect()
+fn salvage(value: &Value) -> Targets {
+    let targets: &[Value] =
+        value.pointer("/spec/targetRefs").and_then(Value::as_array).map_or(&[], Vec::as_slice);
+    let name = |target: &Value| target.get("name")?.as_str().map(str::to_owned);
+    let names: Vec<String> = targets.iter().filter_map(name).collect();
+    Targets { partial: names.is_empty() || names.len() < targets.len(), names }
 }
 
 fn typed(object: &ObjectRef, mut value: Value) -> Result<Object, (String, String)> {
@@ -279,7 +290,9 @@ mod tests {
     fn a_broken_policy_still_says_what_it_targets_and_where_it_is_broken() {
         let text = "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: p, namespace: web}\nspec:\n  targetRefs:\n  - {group: networking.k8s.io, kind: Ingress, name: shop}\n  sslFlags: [Ssl]\n  oneToOne:\n    mappings:\n    - name: a\n      accont: {}\n";
         let (readings, problems) = read_ok(text);
-        assert!(matches!(&readings[..], [Reading::Broken { targets, .. }] if targets == &["shop"]));
+        assert!(
+            matches!(&readings[..], [Reading::Broken { targets, .. }] if targets.names == ["shop"] && !targets.partial)
+        );
         let slip = problems
             .iter()
             .find(|problem| problem.field == "spec.oneToOne.mappings[0].accont")
@@ -302,7 +315,7 @@ mod tests {
         ] {
             let (readings, problems) = read_ok(&policy.replace(good, slip));
             assert!(
-                matches!(&readings[..], [Reading::Broken { targets, .. }] if targets == &["shop"]),
+                matches!(&readings[..], [Reading::Broken { targets, .. }] if targets.names == ["shop"] && !targets.partial),
                 "{slip}"
             );
             assert_eq!(problems.len(), 1, "{slip}");

@@ -46,7 +46,7 @@ fn validate_names_file_line_field_and_remedy() {
         "sslFlags: {NEGOTIATE}\ntrust: {{caCertificateRefs: [{{kind: ConfigMap, name: corporate-ca}}]}}\noneToOne:\n  mappings:\n  - name: edgar\n    certificate: {edgar}\n    account: {{secretRef: {{name: gone}}}}\nmanyToOne:\n  mappings:\n  - {{name: wide, rules: [{{certificateField: Issuer, certificateSubField: O, matchCriteria: \"Zero*\"}}], account: {{userName: a}}}}\n  - {{name: narrow, rules: [{{certificateField: Issuer, certificateSubField: O, matchCriteria: ZeroSSL}}], account: {{userName: b}}}}\nauthentication: [{{anonymous: {{}}}}]\n"
     );
     site.write("policy.yaml", &policy("app", "app", &spec));
-    site.write("slip.yaml", "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: slip, namespace: web}\nspec:\n  sslFlags: [Sssl]\n");
+    site.write("slip.yaml", "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: slip, namespace: web}\nspec:\n  sslFlags: [Sssl]\n  targetRefs: [{group: networking.k8s.io, kind: Ingress, name: slip}]\n");
     let (ok, text) = certmap(&["validate"], &site.manifests());
     assert!(!ok, "errors make it fail");
     for part in [
