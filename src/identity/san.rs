@@ -13,10 +13,6 @@ pub struct SubjectAltName {
     pub emails: Vec<Box<str>>,
     /// otherName with Microsoft's user principal name.
     pub upns: Vec<Box<str>>,
-    /// dNSName.
-    pub dns: Vec<Box<str>>,
-    /// uniformResourceIdentifier.
-    pub uris: Vec<Box<str>>,
 }
 
 impl SubjectAltName {
@@ -25,8 +21,6 @@ impl SubjectAltName {
         for name in names {
             match name {
                 GeneralName::RFC822Name(email) => san.emails.push((*email).into()),
-                GeneralName::DNSName(dns) => san.dns.push((*dns).into()),
-                GeneralName::URI(uri) => san.uris.push((*uri).into()),
                 GeneralName::OtherName(oid, value) if oid.as_bytes() == UPN => {
                     san.upns.extend(utf8_in_context_tag(value));
                 }
