@@ -11,7 +11,9 @@ use x509_parser::prelude::FromDer;
 use crate::identity::{Fingerprint, PeerCertificate, Validity};
 
 /// Longer chains are not looked at: each certificate costs signatures to check.
-const LONGEST_CHAIN: usize = 16;
+const LONGEST_CHAIN: usize = 10;
+/// Times at which a chain is tried that does not verify now: each try may cost as many signatures as webpki allows.
+const MOST_TRIES: usize = 12;
 /// A connection meets one bundle, or two while a policy changes; more are not kept.
 const KEPT_VERDICTS: usize = 8;
 
@@ -134,13 +136,17 @@ impl TrustBundle {
             Ok(intermediates) => return ChainResult::Verified(intermediates),
             Err(error) => error,
         };
+        // Of several faults webpki names that of time first: without one, no other time would be better.
+        if !is_of_time(&error) {
+            return ChainResult::Untrusted(describe(&error).into());
+        }
         // All certificates of a path hold together from the moment the last of them begins to.
         let mut beginnings: Vec<i64> =
             validities.iter().map(|validity| validity.not_before).collect();
         beginnings.sort_unstable();
         beginnings.dedup();
         let verifies = |seconds: &i64| self.verify(certificate, unix_time(*seconds)).is_ok();
-        match beginnings.into_iter().rev().find(verifies) {
+        match beginnings.into_iter().rev().take(MOST_TRIES).find(verifies) {
             Some(beginning) if unix_time(beginning) <= now => ChainResult::Expired,
             Some(_) => ChainResult::NotYetValid,
             None => ChainResult::Untrusted(describe(&error).into()),
@@ -176,13 +182,19 @@ impl TrustBundle {
         if path.intermediate_certificates().count() > self.max_depth {
             return Err(Error::MaximumPathDepthExceeded);
         }
-        let same = |anchor: &TrustAnchor<'_>| anchor == path.anchor();
-        let holds = self
-            .anchors
-            .iter()
-            .zip(&self.validities)
-            .any(|(anchor, validity)| same(anchor) && validity.contains(time));
-        if holds { Ok(()) } else { Err(Error::UnknownIssuer) }
+        let anchors = self.anchors.iter().zip(&self.validities);
+        let mut validities =
+            anchors.filter(|(anchor, _)| *anchor == path.anchor()).map(|(_, v)| v).peekable();
+        let Some(first) = validities.peek().copied() else { return Err(Error::UnknownIssuer) };
+        if validities.any(|validity| validity.contains(time)) {
+            return Ok(());
+        }
+        let (not_before, not_after) = (unix_time(first.not_before), unix_time(first.not_after));
+        if time < not_before {
+            Err(Error::CertNotValidYet { time, not_before })
+        } else {
+            Err(Error::CertExpired { time, not_after })
+        }
     }
 
     /// Of every certificate that a path could consist of.
@@ -258,6 +270,10 @@ fn unix_time(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
+fn is_of_time(error: &Error) -> bool {
+    matches!(error, Error::CertExpired { .. } | Error::CertNotValidYet { .. })
+}
+
 fn describe(error: &Error) -> String {
     match error {
         Error::UnknownIssuer => "no CA of the policy issued it".to_owned(),
@@ -269,6 +285,9 @@ fn describe(error: &Error) -> String {
         Error::CaUsedAsEndEntity => "it is a CA's certificate, not a client's".to_owned(),
         Error::PathLenConstraintViolated => {
             "a path length constraint of its chain forbids it".to_owned()
+        }
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => {
+            "it does not verify at any time: among other faults, a certificate of its chain is out of its time".to_owned()
         }
         other => format!("{other:?}"),
     }
