@@ -257,7 +257,7 @@ fn policy(index: usize, user: &str) -> Value {
 }
 
 fn compilations(rounds: usize) -> (f64, f64, f64) {
-    let options = app::options(true, false).unwrap();
+    let options = app::options(true, app::Rules::default()).unwrap();
     let (mut world, mut fresh, mut reused) = (world(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let started = Instant::now();

@@ -1,15 +1,17 @@
 //! The program: arguments in, exit code out.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use certmap::cli::{Arguments, run};
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<ExitCode> {
-    let filter = EnvFilter::try_from_env("CERTMAP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("CERTMAP_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error,kube_runtime=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -20,5 +22,17 @@ fn main() -> anyhow::Result<ExitCode> {
         .install_default()
         .ok()
         .context("a TLS provider is installed already")?;
-    run(Arguments::parse())
+    run(arguments())
+}
+
+/// Under the name `kubectl-certmap`, kubectl finds it as a plugin of its own.
+fn arguments() -> Arguments {
+    let is_plugin = std::env::args_os().next().is_some_and(|program| {
+        Path::new(&program).file_stem().is_some_and(|name| name == "kubectl-certmap")
+    });
+    if !is_plugin {
+        return Arguments::parse();
+    }
+    let command = Arguments::command().name("kubectl certmap").bin_name("kubectl certmap");
+    Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }

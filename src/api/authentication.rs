@@ -48,13 +48,17 @@ pub struct Basic {
     pub realm: Option<String>,
 }
 
-/// A Secret of the policy's namespace that says who may log on.
+/// A Secret that says who may log on.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CredentialsRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// The object's namespace, if it is not the policy's: then a ReferenceGrant there must allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
 }
 
 /// The anonymous module: it has no settings.

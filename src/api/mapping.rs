@@ -59,7 +59,7 @@ pub struct OneToOneMapping {
     pub account: Account,
 }
 
-/// A Secret or ConfigMap of the policy's namespace that holds one certificate.
+/// A Secret or ConfigMap that holds one certificate.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificateRef {
@@ -68,6 +68,10 @@ pub struct CertificateRef {
     /// The object's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// The object's namespace, if it is not the policy's: then a ReferenceGrant there must allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
     /// The key within it.
     #[serde(default = "default_certificate_key")]
     #[schemars(length(min = 1, max = 253))]
@@ -178,13 +182,17 @@ pub struct Account {
     pub secret_ref: Option<SecretRef>,
 }
 
-/// A Secret of the policy's namespace.
+/// A Secret.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// The object's namespace, if it is not the policy's: then a ReferenceGrant there must allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
 }
 
 /// Printable text: names are written into logs and headers.

@@ -11,6 +11,7 @@ mod forward;
 mod mapping;
 mod policy;
 mod reference;
+mod reference_grant;
 mod status;
 
 pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
@@ -25,6 +26,7 @@ pub use policy::{
     TargetRef, Trust, UserFrom,
 };
 pub use reference::ObjectKind;
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus};
 
 /// The API group of certmap's own kinds.

@@ -178,7 +178,7 @@ pub struct Trust {
     pub revocation: Option<Reserved>,
 }
 
-/// A ConfigMap or Secret of the policy's namespace that holds CA certificates.
+/// A ConfigMap or Secret that holds CA certificates.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CaCertificateRef {
@@ -187,6 +187,10 @@ pub struct CaCertificateRef {
     /// The object's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// The object's namespace, if it is not the policy's: then a ReferenceGrant there must allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
     /// The key within it.
     #[serde(default = "default_ca_key")]
     #[schemars(length(min = 1, max = 253))]

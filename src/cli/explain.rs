@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
-use super::{Output, print};
+use super::cluster::{AccessArguments, RuleArguments};
+use super::{Output, print, read_cluster};
 use crate::app;
 use crate::auth::Answers;
-use crate::compile::{Reuse, World, compile, lint};
+use crate::compile::{Finding, Reuse, World, compile, lint};
 use crate::identity::{PeerCertificate, read_certificates};
 use crate::policy::{
     ClientCertificate, Decision, Denial, Guard, OneToOneMatch, Permit, Subject, Trace, TraceLine,
@@ -25,9 +26,13 @@ const EVERYTHING: usize = usize::MAX;
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArguments {
-    /// The directory of manifests
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
+    /// A directory of manifests, instead of a cluster
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "watch_namespaces"])]
+    manifests: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
+    #[command(flatten)]
+    rules: RuleArguments,
     /// The client's certificate: PEM (leaf first, then its chain), DER, PKCS#7, or base64 on one line
     #[arg(
         long,
@@ -70,20 +75,32 @@ struct Answer {
 }
 
 pub(super) fn explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
-    let (_, world, problems) = app::read_all(std::slice::from_ref(&arguments.manifests))?;
-    let compiled = compile(&world, &Reuse::default(), &app::options(true, false)?)?;
+    let (world, problems) = read(arguments)?;
+    let options = app::options(arguments.manifests.is_some(), arguments.rules.rules())?;
+    let compiled = compile(&world, &Reuse::default(), &options)?;
     let now = time(arguments.at)?;
     let certificate = arguments.cert.as_ref().map(certificate).transpose()?;
     let host = HostName::parse(&arguments.host)
         .with_context(|| format!("--host {} is not a host name", arguments.host))?;
     let mut answer = answer(&compiled.snapshot, &host, arguments, certificate.as_ref(), now);
-    answer.remarks.extend(problems.iter().map(ToString::to_string));
+    answer.remarks.extend(problems);
     answer.remarks.extend(remarks(&world, &compiled.snapshot, &answer, now, &compiled.findings));
     match arguments.output {
         Output::Text => print(&text(&answer))?,
         Output::Json => print(&format!("{:#}\n", to_json(&answer)))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The objects, and what cannot be read.
+fn read(arguments: &ExplainArguments) -> anyhow::Result<(World, Vec<String>)> {
+    if let Some(directory) = &arguments.manifests {
+        let (_, world, problems) = app::read_all(std::slice::from_ref(directory))?;
+        return Ok((world, problems.iter().map(ToString::to_string).collect()));
+    }
+    let (world, unreadable) = read_cluster(&arguments.access, &arguments.rules.rules())?;
+    let sentence = |it: &Finding| format!("{}: {}: {}", it.object, it.field, it.message);
+    Ok((world, unreadable.iter().map(sentence).collect()))
 }
 
 fn time(at: Option<Timestamp>) -> anyhow::Result<UnixTime> {
@@ -219,7 +236,7 @@ fn remarks(
     snapshot: &Snapshot,
     answer: &Answer,
     now: UnixTime,
-    findings: &[crate::compile::Finding],
+    findings: &[Finding],
 ) -> Vec<String> {
     let concerned: Vec<&str> =
         answer.trace.iter().filter_map(|line| line.policy.as_deref()).collect();

@@ -1,8 +1,10 @@
 //! Arguments, and what each command prints.
 
+mod cluster;
 mod dev;
 mod explain;
 mod validate;
+mod whoami;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,9 +17,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::crd_yaml;
-use crate::app::{self, Running, Settings};
+use crate::app::{self, Drain, Running, Settings, Source};
+use crate::compile::{Finding, World};
 use crate::proxy::Timeouts;
+use crate::source;
 use crate::telemetry::{Destination, Format};
+use cluster::{AccessArguments, RuleArguments, StatusArguments};
 
 /// 20 MiB, as IIS has it.
 const DEFAULT_LOG_SIZE: u64 = 20_971_520;
@@ -38,8 +43,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve what a directory of Kubernetes manifests says
-    Run(RunArguments),
+    /// Serve what a cluster, or a directory of Kubernetes manifests, says
+    Run(Box<RunArguments>),
     /// Make a CA, certificates, manifests and a backend to try everything with, and serve them
     Dev(dev::DevArguments),
     /// Say what is wrong with manifests: schema, CEL rules, references, dead and shadowed mappings
@@ -48,6 +53,8 @@ enum Command {
     Crds,
     /// Say what a request would get, and why
     Explain(explain::ExplainArguments),
+    /// Serve a backend that answers with what it was told (for samples and tests)
+    Whoami(whoami::WhoamiArguments),
 }
 
 /// Options that `run` and `dev` share.
@@ -80,18 +87,40 @@ struct ServeArguments {
     /// How long a backend may take to begin its response (504)
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     response_timeout: f64,
-    /// Refuse (503.90) every Ingress that no policy targets
-    #[arg(long)]
-    policy_required: bool,
+    /// Told to stop, how long new connections are still served, until everybody knows
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds_or_none)]
+    drain_delay: f64,
+    /// How long open requests may take after that
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
+    drain_timeout: f64,
+    #[command(flatten)]
+    rules: RuleArguments,
 }
 
 #[derive(Args, Clone, Debug)]
 struct RunArguments {
-    /// The directory of manifests; changes are in force at once
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
+    /// A directory of manifests instead of a cluster; changes are in force at once
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "watch_namespaces"])]
+    manifests: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
+    #[command(flatten)]
+    status: StatusArguments,
     #[command(flatten)]
     serve: ServeArguments,
+}
+
+impl RunArguments {
+    fn settings(self) -> anyhow::Result<Settings> {
+        let source = match self.manifests {
+            Some(directory) => Source::Directory(directory),
+            None => {
+                let rules = self.serve.rules.rules();
+                Source::Cluster(Box::new(self.status.settings(&self.access, &rules)?))
+            }
+        };
+        Ok(self.serve.settings(source))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -108,11 +137,11 @@ enum Output {
 }
 
 impl ServeArguments {
-    fn settings(self, manifests: PathBuf) -> Settings {
+    fn settings(self, source: Source) -> Settings {
         let stdout = self.access_log.as_os_str() == "-";
         let file = Destination::File { path: self.access_log, longest: self.access_log_size };
         Settings {
-            manifests,
+            source,
             http: self.http,
             https: self.https,
             admin: self.admin,
@@ -127,9 +156,18 @@ impl ServeArguments {
                 response: Duration::from_secs_f64(self.response_timeout),
                 ..Timeouts::default()
             },
-            policy_required: self.policy_required,
+            drain: Drain {
+                delay: Duration::from_secs_f64(self.drain_delay),
+                timeout: Duration::from_secs_f64(self.drain_timeout),
+            },
+            rules: self.rules.rules(),
         }
     }
+}
+
+fn seconds_or_none(text: &str) -> Result<f64, String> {
+    let none = text.parse::<f64>().ok().filter(|seconds| *seconds == 0.0);
+    none.map_or_else(|| seconds(text), Ok)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -143,10 +181,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// It cannot be done; the message says why.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Run(run) => runtime()?.block_on(serve(run.serve.settings(run.manifests))),
+        Command::Run(run) => runtime()?.block_on(serve(run.settings()?)),
         Command::Dev(arguments) => runtime()?.block_on(dev::dev(arguments)),
         Command::Validate(arguments) => validate::validate(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Whoami(arguments) => runtime()?.block_on(whoami::serve(&arguments)),
         Command::Crds => {
             print(&crd_yaml())?;
             Ok(ExitCode::SUCCESS)
@@ -159,9 +198,26 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
-    let running = app::start(settings).await?;
+    // A cluster may be waited for without end.
+    let running = tokio::select! {
+        running = app::start(settings) => running?,
+        told = told_to_stop() => return told.map(|()| ExitCode::SUCCESS),
+    };
     announce(&running);
     until_told(running).await
+}
+
+/// The objects of a cluster as they are now, and which of them cannot be read.
+fn read_cluster(
+    access: &AccessArguments,
+    rules: &app::Rules,
+) -> anyhow::Result<(World, Vec<Finding>)> {
+    runtime()?.block_on(async {
+        let client = app::connect(&access.access()).await?;
+        let read = source::read_cluster(&client, &access.scope(rules)).await;
+        let (world, unreadable) = read.context("the cluster cannot be read")?;
+        Ok((world, unreadable.into_values().collect()))
+    })
 }
 
 /// Scripts wait for this line.
@@ -174,13 +230,18 @@ fn announce(running: &Running) {
     drop(std::io::stderr().lock().write_all(line.as_bytes()));
 }
 
-async fn until_told(running: Running) -> anyhow::Result<ExitCode> {
+async fn told_to_stop() -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    Ok(())
+}
+
+async fn until_told(running: Running) -> anyhow::Result<ExitCode> {
+    told_to_stop().await?;
     tracing::info!("told to stop: open requests come to their end");
     running.stop().await;
     Ok(ExitCode::SUCCESS)

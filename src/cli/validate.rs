@@ -7,16 +7,21 @@ use clap::Args;
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
-use super::{Output, print};
+use super::cluster::{AccessArguments, RuleArguments};
+use super::{Output, print, read_cluster};
 use crate::app;
 use crate::compile::{Finding, ObjectRef, Reuse, Severity, compile, lint};
 use crate::source::{Directory, Problem};
 
 #[derive(Args, Debug)]
 pub(super) struct ValidateArguments {
-    /// Directories and files, taken together
-    #[arg(required = true, value_name = "PATH")]
+    /// Directories and files, taken together; without any, a cluster is looked at
+    #[arg(value_name = "PATH", conflicts_with_all = ["kubeconfig", "context", "watch_namespaces"])]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
+    #[command(flatten)]
+    rules: RuleArguments,
     /// text, or json for programs
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -34,9 +39,18 @@ struct Entry {
 }
 
 pub(super) fn validate(arguments: &ValidateArguments) -> anyhow::Result<ExitCode> {
-    let (directories, world, problems) = app::read_all(&arguments.paths)?;
-    let compiled = compile(&world, &Reuse::default(), &app::options(true, false)?)?;
+    let is_cluster = arguments.paths.is_empty();
+    let rules = arguments.rules.rules();
+    let (directories, world, problems, unreadable) = if is_cluster {
+        let (world, unreadable) = read_cluster(&arguments.access, &rules)?;
+        (Vec::new(), world, Vec::new(), unreadable)
+    } else {
+        let (directories, world, problems) = app::read_all(&arguments.paths)?;
+        (directories, world, problems, Vec::new())
+    };
+    let compiled = compile(&world, &Reuse::default(), &app::options(!is_cluster, rules)?)?;
     let mut findings = compiled.findings;
+    findings.extend(unreadable);
     findings.extend(lint(&world, &compiled.snapshot, UnixTime::now()));
     let mut entries: Vec<Entry> = problems.into_iter().map(from_problem).collect();
     entries.extend(findings.into_iter().map(|finding| from_finding(&directories, finding)));
@@ -62,7 +76,7 @@ fn from_problem(problem: Problem) -> Entry {
 }
 
 fn from_finding(directories: &[Directory], finding: Finding) -> Entry {
-    let Finding { severity, object, field, reason, message } = finding;
+    let Finding { severity, object, field, reason, message, .. } = finding;
     let place = directories.iter().find_map(|directory| {
         let (file, line) = directory.locate(&object, &field)?;
         let root = directory.root();

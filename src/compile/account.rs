@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 
 use super::dependency::Lookup;
-use super::world::ObjectName;
+use super::world::{ObjectKind, ObjectName};
 use crate::api;
 use crate::auth::{BasicUsers, Secret, StoredPassword, parse_htpasswd};
 use crate::policy::Account;
@@ -61,7 +61,12 @@ impl<'a> Accounts<'a> {
             }
             return Ok((Account::Usable { user: user.into(), password: None }, None));
         };
-        let name = ObjectName::new(namespace, &secret_ref.name);
+        let name = self.lookup.resolve(
+            namespace,
+            ObjectKind::Secret,
+            &secret_ref.name,
+            secret_ref.namespace.as_deref(),
+        )?;
         let secret = self.lookup.secret(&name);
         let secret = secret.ok_or_else(|| {
             format!("Secret {name} does not exist: create it with username and password")
@@ -111,7 +116,14 @@ pub(super) fn basic_users(
 ) -> (BasicUsers, Vec<(usize, String)>) {
     let (mut users, mut problems) = (BasicUsers::default(), Vec::new());
     for (index, reference) in basic.secret_refs.iter().enumerate() {
-        let name = ObjectName::new(namespace, &reference.name);
+        let (to, elsewhere) = (&reference.name, reference.namespace.as_deref());
+        let name = match lookup.resolve(namespace, ObjectKind::Secret, to, elsewhere) {
+            Ok(name) => name,
+            Err(problem) => {
+                problems.push((index, problem));
+                continue;
+            }
+        };
         let (entries, found) = credentials(lookup, &name);
         problems.extend(found.into_iter().map(|problem| (index, problem)));
         for (user, password) in entries {

@@ -9,6 +9,7 @@ use super::certificates::LastGood;
 use super::dependency::{Dependency, Lookup, are_unchanged};
 use super::finding::{Finding, Severity};
 use super::policy::{acceptable, compile_policy};
+use super::summary::PolicySummary;
 use super::world::{ObjectKind, ObjectName, ObjectRef, PolicyObject, World};
 use crate::api::{CertMappingPolicy, CertMappingPolicySpec, GROUP, POLICY_REQUIRED_ANNOTATION};
 use crate::policy::{DenialCode, Guard, Policy};
@@ -23,6 +24,7 @@ pub(super) struct KeptPolicy {
     dependencies: Vec<Dependency>,
     policy: Arc<Policy>,
     findings: Vec<Finding>,
+    pub(super) summaries: Vec<(ObjectName, PolicySummary)>,
 }
 
 impl KeptPolicy {
@@ -38,7 +40,7 @@ pub(super) struct Attachments<'a> {
     policy_required: bool,
     by_target: HashMap<ObjectName, Vec<&'a ObjectName>>,
     /// Ingresses of ours.
-    met: HashSet<ObjectName>,
+    pub(super) met: HashSet<ObjectName>,
     earlier: &'a KeptPolicies,
     pub(super) kept: KeptPolicies,
     pub(super) last_good: LastGood,
@@ -72,11 +74,11 @@ impl<'a> Attachments<'a> {
         self.met.insert(name.clone());
         let targeting = self.by_target.get(name).cloned().unwrap_or_default();
         if !targeting.is_empty() {
-            return self.joined(&targeting);
+            return self.joined(&targeting, Some(name));
         }
         if let Some(default) = class.and_then(default_policy) {
             return match self.world.policies.get_key_value(&default) {
-                Some((name, _)) => self.joined(&[name]),
+                Some((policy, _)) => self.joined(&[policy], None),
                 None => shut(
                     DenialCode::PolicyMissing,
                     format!("the class's default policy {default} does not exist"),
@@ -117,7 +119,7 @@ impl<'a> Attachments<'a> {
                     );
                     self.find(
                         Severity::Warning,
-                        name,
+                        (name, Some(&target)),
                         &format!("spec.targetRefs[{index}]"),
                         "TargetNotFound",
                         message,
@@ -125,13 +127,13 @@ impl<'a> Attachments<'a> {
                 }
             }
             if !attached.contains(name) {
-                drop(self.joined(&[name]));
+                drop(self.joined(&[name], None));
             }
         }
     }
 
     /// The policies as one, the oldest first.
-    fn joined(&mut self, names: &[&'a ObjectName]) -> Guard {
+    fn joined(&mut self, names: &[&'a ObjectName], target: Option<&ObjectName>) -> Guard {
         let mut joined = Vec::new();
         for name in names {
             match self.world.policies.get(*name) {
@@ -150,14 +152,18 @@ impl<'a> Attachments<'a> {
             (policy.metadata.creation_timestamp.clone().map(|time| time.0), name.clone())
         });
         joined.dedup_by(|(a, _), (b, _)| a == b);
-        self.check(&joined).unwrap_or_else(|| self.compiled(&joined))
+        self.check(&joined, target).unwrap_or_else(|| self.compiled(&joined))
     }
 
     /// The refusal where a policy cannot be accepted, or two contradict each other.
-    fn check(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Option<Guard> {
+    fn check(
+        &mut self,
+        joined: &[(ObjectName, Arc<CertMappingPolicy>)],
+        target: Option<&ObjectName>,
+    ) -> Option<Guard> {
         for (name, policy) in joined {
             if let Err((field, message)) = acceptable(&policy.spec) {
-                self.find(Severity::Error, name, field, "Invalid", message.to_owned());
+                self.find(Severity::Error, (name, None), field, "Invalid", message.to_owned());
                 return Some(shut(
                     DenialCode::PolicyUnusable,
                     format!("CertMappingPolicy {name}: {message}"),
@@ -171,7 +177,7 @@ impl<'a> Attachments<'a> {
             let message = format!(
                 "policies {names} target the same Ingress and differ in {field}: make it equal, or keep one policy; until then it answers 503.91"
             );
-            self.find(Severity::Error, name, field, "Conflicted", message);
+            self.find(Severity::Error, (name, target), field, "Conflicted", message);
         }
         Some(shut(DenialCode::PolicyConflicted, format!("policies {names} differ in {field}")))
     }
@@ -194,25 +200,33 @@ impl<'a> Attachments<'a> {
 
     fn compile(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Option<KeptPolicy> {
         let lookup = Lookup::new(self.world);
-        let (policy, findings) = compile_policy(joined, &lookup, &mut self.last_good)?;
+        let (policy, findings, summaries) = compile_policy(joined, &lookup, &mut self.last_good)?;
         Some(KeptPolicy {
             objects: joined.iter().map(|(_, object)| object.clone()).collect(),
             dependencies: lookup.into_dependencies(),
             policy: Arc::new(policy),
             findings,
+            summaries,
         })
     }
 
     fn find(
         &mut self,
         severity: Severity,
-        policy: &ObjectName,
+        (policy, target): (&ObjectName, Option<&ObjectName>),
         field: &str,
         reason: &'static str,
         message: String,
     ) {
         let object = ObjectRef { kind: ObjectKind::CertMappingPolicy, name: policy.clone() };
-        self.findings.push(Finding { severity, object, field: field.to_owned(), reason, message });
+        self.findings.push(Finding {
+            severity,
+            object,
+            target: target.cloned(),
+            field: field.to_owned(),
+            reason,
+            message,
+        });
     }
 }
 

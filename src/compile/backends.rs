@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
+use super::options::Options;
 use super::world::{ObjectName, World};
 use crate::snapshot::Backend;
 
@@ -20,14 +21,14 @@ const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 pub(super) struct Backends<'a> {
     world: &'a World,
     slices: HashMap<ObjectName, Vec<&'a EndpointSlice>>,
-    loopback: bool,
+    options: &'a Options,
     earlier: &'a KeptBackends,
     pub(super) kept: KeptBackends,
 }
 
 impl<'a> Backends<'a> {
-    /// Loopback addresses are endpoints only where `loopback` says so.
-    pub(super) fn new(world: &'a World, loopback: bool, earlier: &'a KeptBackends) -> Self {
+    /// Loopback addresses are endpoints only where the objects come from a directory.
+    pub(super) fn new(world: &'a World, options: &'a Options, earlier: &'a KeptBackends) -> Self {
         let mut slices: HashMap<ObjectName, Vec<&EndpointSlice>> = HashMap::new();
         for (name, slice) in &world.endpoint_slices {
             if let Some(service) =
@@ -36,7 +37,7 @@ impl<'a> Backends<'a> {
                 slices.entry(ObjectName::new(&name.namespace, service)).or_default().push(slice);
             }
         }
-        Self { world, slices, loopback, earlier, kept: KeptBackends::new() }
+        Self { world, slices, options, earlier, kept: KeptBackends::new() }
     }
 
     /// The backend that an Ingress names; a sentence where it has no endpoints, or never will.
@@ -94,7 +95,7 @@ impl<'a> Backends<'a> {
         })?;
         let slices = self.slices.get(name).into_iter().flatten();
         let mut endpoints: Vec<SocketAddr> = slices.flat_map(|slice| ready(slice, port)).collect();
-        endpoints.retain(|address| self.loopback || !address.ip().is_loopback());
+        endpoints.retain(|address| self.options.directory || !address.ip().is_loopback());
         endpoints.sort_unstable();
         endpoints.dedup();
         Ok(endpoints)

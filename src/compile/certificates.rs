@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 
 use super::dependency::Lookup;
-use super::world::ObjectName;
+use super::world::{ObjectKind as Kind, ObjectName};
 use crate::api::ObjectKind;
 use crate::identity::read_certificates;
 
@@ -61,6 +61,24 @@ impl LastGood {
                 None => Err(problem),
             },
         }
+    }
+
+    /// The object that a policy of namespace `from` refers to.
+    ///
+    /// # Errors
+    /// Nothing allows it: one sentence.
+    pub(super) fn resolve(
+        lookup: &Lookup<'_>,
+        from: &str,
+        kind: ObjectKind,
+        name: &str,
+        namespace: Option<&str>,
+    ) -> Result<ObjectName, String> {
+        let kind = match kind {
+            ObjectKind::ConfigMap => Kind::ConfigMap,
+            ObjectKind::Secret => Kind::Secret,
+        };
+        lookup.resolve(from, kind, name, namespace)
     }
 
     /// Takes back what was read for a place, because it turned out to be of no use there.

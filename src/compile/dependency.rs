@@ -8,13 +8,21 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
-use super::world::{ObjectName, World};
+use super::world::{ObjectKind, ObjectName, World};
+use crate::api::GROUP;
 
 /// One object that was looked for, and what was found.
 #[derive(Clone, Debug)]
 pub(super) enum Dependency {
     ConfigMap(ObjectName, Option<Arc<ConfigMap>>),
     Secret(ObjectName, Option<Arc<Secret>>),
+    /// Whether policies of a namespace may refer to an object of another.
+    Grant {
+        from: String,
+        kind: ObjectKind,
+        to: ObjectName,
+        then: bool,
+    },
 }
 
 impl Dependency {
@@ -22,6 +30,7 @@ impl Dependency {
         match self {
             Self::ConfigMap(name, then) => same(then.as_ref(), world.config_maps.get(name)),
             Self::Secret(name, then) => same(then.as_ref(), world.secrets.get(name)),
+            Self::Grant { from, kind, to, then } => *then == is_granted(world, from, *kind, to),
         }
     }
 }
@@ -40,6 +49,23 @@ pub(super) fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
+/// Whether a ReferenceGrant lets the policies of a namespace refer to an object of another namespace.
+fn is_granted(world: &World, from: &str, kind: ObjectKind, to: &ObjectName) -> bool {
+    let kind = kind.to_string();
+    let grants = world.reference_grants.iter().filter(|(name, _)| name.namespace == to.namespace);
+    grants.into_iter().any(|(_, grant)| {
+        let from_us = grant.spec.from.iter().any(|who| {
+            who.group == GROUP && who.kind == "CertMappingPolicy" && who.namespace == from
+        });
+        let to_it = grant.spec.to.iter().any(|what| {
+            what.group.is_empty()
+                && what.kind == kind
+                && what.name.as_ref().is_none_or(|name| *name == to.name)
+        });
+        from_us && to_it
+    })
+}
+
 /// Looks objects up and remembers what it looked for.
 pub(super) struct Lookup<'a> {
     world: &'a World,
@@ -49,6 +75,33 @@ pub(super) struct Lookup<'a> {
 impl<'a> Lookup<'a> {
     pub(super) fn new(world: &'a World) -> Self {
         Self { world, seen: RefCell::default() }
+    }
+
+    /// The object that a policy of namespace `from` refers to.
+    ///
+    /// # Errors
+    /// It stands in another namespace, and nothing there allows it: one sentence.
+    pub(super) fn resolve(
+        &self,
+        from: &str,
+        kind: ObjectKind,
+        name: &str,
+        namespace: Option<&str>,
+    ) -> Result<ObjectName, String> {
+        let to = ObjectName::new(namespace.unwrap_or(from), name);
+        if to.namespace == from {
+            return Ok(to);
+        }
+        let then = is_granted(self.world, from, kind, &to);
+        let grant = Dependency::Grant { from: from.to_owned(), kind, to: to.clone(), then };
+        self.seen.borrow_mut().push(grant);
+        if then {
+            return Ok(to);
+        }
+        Err(format!(
+            "{kind} {to} may not be referred to from namespace {from}: create a ReferenceGrant in namespace {} from CertMappingPolicy in {from} to {kind} {name}",
+            to.namespace
+        ))
     }
 
     pub(super) fn config_map(&self, name: &ObjectName) -> Option<&'a Arc<ConfigMap>> {

@@ -1,6 +1,6 @@
 //! What compiling has to say about an object.
 
-use super::world::ObjectRef;
+use super::world::{ObjectName, ObjectRef};
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -18,6 +18,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Whom it concerns.
     pub object: ObjectRef,
+    /// Of a policy: the Ingress at which it matters, if it does not at all.
+    pub target: Option<ObjectName>,
     /// The path of the field, such as `spec.oneToOne.mappings[3].account.secretRef`; empty for the whole object.
     pub field: String,
     /// A stable CamelCase word, as Kubernetes conditions have it.

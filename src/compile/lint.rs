@@ -40,6 +40,7 @@ fn warning(
     Finding {
         severity: Severity::Warning,
         object,
+        target: None,
         field: field.into(),
         reason,
         message: message.into(),

@@ -11,21 +11,26 @@ mod certificates;
 mod dependency;
 mod finding;
 mod lint;
+mod options;
 mod policy;
+mod references;
 mod routes;
 mod server_certificates;
+mod summary;
 mod world;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::sign::CertifiedKey;
 
 pub use finding::{Finding, Severity};
 pub use lint::lint;
-pub use world::{Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, World};
+pub use options::Options;
+pub use references::references;
+pub use summary::PolicySummary;
+pub use world::{Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, Statuses, World};
 
 use attach::{Attachments, KeptPolicies};
 use backends::{Backends, KeptBackends, Reached};
@@ -39,17 +44,6 @@ use crate::snapshot::{
     ClientCertificateTerms, HostTable, IdentityHeaders, ServerCertificates, Snapshot, Tls,
     VirtualHost, server_config,
 };
-
-/// What does not come from objects.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The objects come from a directory: loopback endpoints are allowed, and Ingresses without a class are ours.
-    pub directory: bool,
-    /// Every Ingress needs a policy.
-    pub policy_required: bool,
-    /// Shown to clients whose host has no certificate.
-    pub fallback_certificate: Arc<CertifiedKey>,
-}
 
 /// What the next compilation may take over.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +62,12 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// What there is to say, in order.
     pub findings: Vec<Finding>,
+    /// Of each policy that could be compiled.
+    pub summaries: HashMap<ObjectName, PolicySummary>,
+    /// When the server certificate of each TLS Secret in use expires, in seconds since 1970.
+    pub expiries: Vec<(ObjectName, i64)>,
+    /// Ingresses that are ours.
+    pub ours: HashSet<ObjectName>,
     /// For the next time.
     pub reuse: Reuse,
 }
@@ -92,15 +92,10 @@ pub fn compile(
         &previous.policies,
         previous.last_good.clone(),
     );
-    let mut backends = Backends::new(world, options.directory, &previous.backends);
+    let mut backends = Backends::new(world, options, &previous.backends);
     let mut server_certificates = ServerCertificateReader::new(world, &previous.certificates);
-    let mut router = Router::new(
-        world,
-        options.directory,
-        &mut attachments,
-        &mut backends,
-        &mut server_certificates,
-    );
+    let mut router =
+        Router::new(world, options, &mut attachments, &mut backends, &mut server_certificates);
     router.route_all();
     let Router { hosts, certificates, reached, mut findings, .. } = router;
     findings.extend(unprotected(&reached));
@@ -108,9 +103,11 @@ pub fn compile(
     findings.append(&mut attachments.findings);
     findings.sort();
     findings.dedup();
+    let fallback =
+        options.default_certificate.as_ref().and_then(|name| server_certificates.get(name).0);
     let certificates = ServerCertificates {
         by_host: certificates,
-        fallback: options.fallback_certificate.clone(),
+        fallback: fallback.unwrap_or_else(|| options.fallback_certificate.clone()),
     };
     let mut policies: Vec<Arc<Policy>> =
         policies_of(hosts.values().flat_map(HashMap::values)).collect();
@@ -122,6 +119,9 @@ pub fn compile(
     let (hosts, tls) = virtual_hosts(hosts, certificates)?;
     let generation = previous.generation + 1;
     let snapshot = Snapshot { generation, hosts, tls, identity_headers, policies };
+    let summaries = attachments.kept.values().flat_map(|kept| kept.summaries.iter().cloned());
+    let summaries = summaries.collect();
+    let expiries = server_certificates.expiries();
     let reuse = Reuse {
         policies: attachments.kept,
         last_good: attachments.last_good,
@@ -129,7 +129,7 @@ pub fn compile(
         certificates: server_certificates.kept,
         generation,
     };
-    Ok(Compiled { snapshot, findings, reuse })
+    Ok(Compiled { snapshot, findings, summaries, expiries, ours: attachments.met, reuse })
 }
 
 fn policies_of<'a>(
@@ -178,6 +178,7 @@ fn unprotected(reached: &Reached) -> impl Iterator<Item = Finding> {
     both.map(|(service, (open, policed))| Finding {
         severity: Severity::Warning,
         object: ObjectRef { kind: ObjectKind::Service, name: service.clone() },
+        target: None,
         field: String::new(),
         reason: "ReachedWithoutPolicy",
         message: format!(

@@ -8,35 +8,42 @@ use super::account::{Accounts, basic_users};
 use super::certificates::LastGood;
 use super::dependency::Lookup;
 use super::finding::{Finding, Severity};
+use super::summary::PolicySummary;
 use super::world::{ObjectKind, ObjectName, ObjectRef};
 use crate::api::{
     self, AuthenticationModule, CertMappingPolicy, CertMappingPolicySpec, CertificateRef, Forward,
     ManyToOneMapping, OneToOneMapping, PermissionMode, SslFlag, Trust,
 };
-use crate::identity::Fingerprint;
+use crate::identity::{Fingerprint, Validity};
 use crate::policy::{
     self, ForwardSettings, ManyToOneMappings, Module, OneToOneMappings, Policy, Rule, SslFlags,
     TrustBundle,
 };
+
+/// A policy, what there is to say of it, and each of its objects in figures.
+pub(super) type Made = (Policy, Vec<Finding>, Vec<(ObjectName, PolicySummary)>);
 
 /// Compiles policies that joined: the first says everything, and all bring their mappings.
 pub(super) fn compile_policy(
     joined: &[(ObjectName, Arc<CertMappingPolicy>)],
     lookup: &Lookup<'_>,
     last_good: &mut LastGood,
-) -> Option<(Policy, Vec<Finding>)> {
+) -> Option<Made> {
     let (name, first) = joined.first()?;
     let spec = &first.spec;
-    let mut out = Compiler { lookup, last_good, object: name, findings: Vec::new() };
+    let summary = PolicySummary::default();
+    let mut out = Compiler { lookup, last_good, object: name, findings: Vec::new(), summary };
     let trust = spec.trust.as_ref().and_then(|trust| out.trust(trust));
     let modules = out.modules(name, &spec.authentication);
     let mut accounts = Accounts::new(lookup, spec.forward.basic_credentials);
     let (mut one_to_one, mut many_to_one) = (OneToOneMappings::default(), Vec::new());
+    let mut summaries = Vec::new();
     for (name, object) in joined {
-        out.object = name;
+        (out.object, out.summary) = (name, PolicySummary::default());
         let policy: Arc<str> = name.to_string().into();
         out.one_to_one(object, &policy, &mut accounts, &mut one_to_one);
         many_to_one.extend(out.many_to_one(object, &policy, &mut accounts));
+        summaries.push((name.clone(), out.summary));
     }
     let findings = out.findings;
     let policy = Policy {
@@ -51,7 +58,7 @@ pub(super) fn compile_policy(
         modules,
         forward: Arc::new(forward(&spec.forward)),
     };
-    Some((policy, findings))
+    Some((policy, findings, summaries))
 }
 
 /// What the API server's rules refuse must not be put in force if it gets here all the same.
@@ -104,6 +111,8 @@ struct Compiler<'a> {
     last_good: &'a mut LastGood,
     object: &'a ObjectName,
     findings: Vec<Finding>,
+    /// Of the object at hand.
+    summary: PolicySummary,
 }
 
 impl<'a> Compiler<'a> {
@@ -118,6 +127,7 @@ impl<'a> Compiler<'a> {
         self.findings.push(Finding {
             severity,
             object,
+            target: None,
             field: field.into(),
             reason,
             message: message.into(),
@@ -128,9 +138,8 @@ impl<'a> Compiler<'a> {
     fn trust(&mut self, trust: &Trust) -> Option<TrustBundle> {
         let mut cas: Vec<CertificateDer<'static>> = Vec::new();
         for (index, reference) in trust.ca_certificate_refs.iter().enumerate() {
-            let name = ObjectName::new(&self.object.namespace, &reference.name);
             let field = format!("spec.trust.caCertificateRefs[{index}]");
-            match self.cas(&name, reference) {
+            match self.cas(reference) {
                 Ok((found, stale)) => {
                     cas.extend(found.iter().cloned());
                     if let Some(problem) = stale {
@@ -154,9 +163,11 @@ impl<'a> Compiler<'a> {
     /// A bundle with a certificate that is no CA's is as bad as one that cannot be read.
     fn cas(
         &mut self,
-        name: &ObjectName,
         reference: &api::CaCertificateRef,
     ) -> Result<(Arc<[CertificateDer<'static>]>, Option<String>), String> {
+        let (from, elsewhere) = (&self.object.namespace, reference.namespace.as_deref());
+        let name =
+            &LastGood::resolve(self.lookup, from, reference.kind, &reference.name, elsewhere)?;
         let earlier = self.last_good.clone();
         let found = self.last_good.read(self.lookup, reference.kind, name, &reference.key)?;
         let Err(error) = TrustBundle::new(&found.certificates, 0) else {
@@ -209,14 +220,15 @@ impl<'a> Compiler<'a> {
             one_to_one.mappings.iter().enumerate().filter(|(_, mapping)| mapping.enabled)
         {
             let field = |rest: &str| format!("spec.oneToOne.mappings[{index}]{rest}");
-            let fingerprint = match self.fingerprint(mapping, index) {
-                Ok(fingerprint) => fingerprint,
+            let (fingerprint, expiry) = match self.fingerprint(mapping, index) {
+                Ok(found) => found,
                 Err((form, problem)) => {
                     let message = format!("mapping {}: {problem}", mapping.name);
                     self.find(Severity::Error, field(form), "CertificateUnresolved", message);
                     continue;
                 }
             };
+            self.summary.add(expiry);
             let account =
                 self.account(&mapping.name, || field(".account"), &mapping.account, accounts);
             let compiled = policy::OneToOneMapping {
@@ -234,14 +246,17 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The field's end and a sentence, where there is no certificate to compare with.
+    /// What to compare with and when the certificate expires; the field's end and a sentence, where there is none.
     fn fingerprint(
         &mut self,
         mapping: &OneToOneMapping,
         index: usize,
-    ) -> Result<Fingerprint, (&'static str, String)> {
+    ) -> Result<Expiring, (&'static str, String)> {
         if let Some(text) = &mapping.sha256 {
-            return Fingerprint::parse(text).map_err(|error| (".sha256", error.to_string()));
+            let fingerprint = Fingerprint::parse(text);
+            return fingerprint
+                .map(|fingerprint| (fingerprint, None))
+                .map_err(|error| (".sha256", error.to_string()));
         }
         if let Some(text) = &mapping.certificate {
             let found = crate::identity::read_certificates(text.as_bytes());
@@ -253,12 +268,10 @@ impl<'a> Compiler<'a> {
         self.referenced(reference, index).map_err(|problem| (".certificateRef", problem))
     }
 
-    fn referenced(
-        &mut self,
-        reference: &CertificateRef,
-        index: usize,
-    ) -> Result<Fingerprint, String> {
-        let name = ObjectName::new(&self.object.namespace, &reference.name);
+    fn referenced(&mut self, reference: &CertificateRef, index: usize) -> Result<Expiring, String> {
+        let (from, elsewhere) = (&self.object.namespace, reference.namespace.as_deref());
+        let name =
+            LastGood::resolve(self.lookup, from, reference.kind, &reference.name, elsewhere)?;
         let found = self.last_good.read(self.lookup, reference.kind, &name, &reference.key)?;
         if let Some(problem) = found.stale {
             let message = format!("{problem}; the certificate read before stays in force");
@@ -301,8 +314,9 @@ impl<'a> Compiler<'a> {
             object.spec.many_to_one.as_ref().filter(|many_to_one| many_to_one.enabled);
         let mappings =
             many_to_one.iter().flat_map(|many_to_one| many_to_one.mappings.iter().enumerate());
-        let enabled = mappings.filter(|(_, mapping)| mapping.enabled);
+        let enabled: Vec<_> = mappings.filter(|(_, mapping)| mapping.enabled).collect();
         enabled
+            .into_iter()
             .map(|(index, mapping)| self.many_to_one_mapping(index, mapping, policy, accounts))
             .collect()
     }
@@ -315,6 +329,7 @@ impl<'a> Compiler<'a> {
         policy: &Arc<str>,
         accounts: &mut Accounts<'a>,
     ) -> policy::ManyToOneMapping {
+        self.summary.add(None);
         let field = |rest: &str| format!("spec.manyToOne.mappings[{index}]{rest}");
         let allowed =
             mapping.account.as_ref().filter(|_| mapping.permission_mode == PermissionMode::Allow);
@@ -349,10 +364,17 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn only(certificates: &[CertificateDer<'_>], leaf_first: bool) -> Result<Fingerprint, String> {
+/// A certificate's fingerprint, and when it expires where that can be read (seconds since 1970).
+type Expiring = (Fingerprint, Option<i64>);
+
+fn only(certificates: &[CertificateDer<'_>], leaf_first: bool) -> Result<Expiring, String> {
+    let expiring = |certificate: &CertificateDer<'_>| {
+        let expiry = Validity::of(certificate).map(|validity| validity.not_after);
+        (Fingerprint::of(certificate), expiry)
+    };
     match certificates {
-        [certificate] => Ok(Fingerprint::of(certificate)),
-        [leaf, ..] if leaf_first => Ok(Fingerprint::of(leaf)),
+        [certificate] => Ok(expiring(certificate)),
+        [leaf, ..] if leaf_first => Ok(expiring(leaf)),
         more => {
             Err(format!("{} certificates where one is expected: keep the client's own", more.len()))
         }

@@ -10,9 +10,9 @@ use k8s_openapi::api::networking::v1::{
 use super::attach::Attachments;
 use super::backends::{Backends, Reached};
 use super::finding::{Finding, Severity};
+use super::options::Options;
 use super::server_certificates::ServerCertificateReader;
 use super::world::{ObjectKind, ObjectName, ObjectRef, World};
-use crate::api::{CLASS_NAME, CONTROLLER_NAME};
 use crate::policy::{Guard, Policy};
 use crate::snapshot::{Backend, HostPattern, HostTable, PathPattern, Route};
 
@@ -25,8 +25,7 @@ pub(super) type Hosts = BTreeMap<HostPattern, HashMap<PathPattern, Route>>;
 /// Brings the Ingresses together, the oldest first.
 pub(super) struct Router<'a, 'b> {
     pub(super) world: &'a World,
-    /// From a directory: Ingresses without a class are ours too.
-    pub(super) directory: bool,
+    pub(super) options: &'b Options,
     pub(super) attachments: &'b mut Attachments<'a>,
     pub(super) backends: &'b mut Backends<'a>,
     pub(super) server_certificates: &'b mut ServerCertificateReader<'a>,
@@ -40,14 +39,14 @@ pub(super) struct Router<'a, 'b> {
 impl<'a, 'b> Router<'a, 'b> {
     pub(super) fn new(
         world: &'a World,
-        directory: bool,
+        options: &'b Options,
         attachments: &'b mut Attachments<'a>,
         backends: &'b mut Backends<'a>,
         server_certificates: &'b mut ServerCertificateReader<'a>,
     ) -> Self {
         Self {
             world,
-            directory,
+            options,
             attachments,
             backends,
             server_certificates,
@@ -88,16 +87,18 @@ impl<'a, 'b> Router<'a, 'b> {
                 .world
                 .ingress_classes
                 .values()
-                .find(|class| is_ours(class) && is_default(class));
-            return (default.is_some() || self.directory).then_some(default.map(|class| &**class));
+                .find(|class| self.is_ours(class) && is_default(class));
+            return (default.is_some() || self.options.directory)
+                .then_some(default.map(|class| &**class));
         };
         match self.world.ingress_classes.get(&ObjectName::new("", class_name)) {
-            Some(class) if is_ours(class) => Some(Some(class)),
-            None if self.directory && class_name == CLASS_NAME => Some(None),
+            Some(class) if self.is_ours(class) => Some(Some(class)),
+            None if self.is_ours_by_name(class_name) => Some(None),
             Some(_) | None => {
-                if self.directory {
+                if self.options.directory {
                     let message = format!(
-                        "class {class_name} is not certmap's: the Ingress is passed over; write ingressClassName: {CLASS_NAME}"
+                        "class {class_name} is not certmap's: the Ingress is passed over; write ingressClassName: {}",
+                        self.options.class_name
                     );
                     self.find(
                         Severity::Warning,
@@ -110,6 +111,16 @@ impl<'a, 'b> Router<'a, 'b> {
                 None
             }
         }
+    }
+
+    fn is_ours(&self, class: &IngressClass) -> bool {
+        let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
+        controller == Some(&*self.options.controller_name)
+    }
+
+    fn is_ours_by_name(&self, class_name: &str) -> bool {
+        (self.options.directory || self.world.classes_unknown)
+            && class_name == self.options.class_name
     }
 
     fn rules(&mut self, name: &ObjectName, spec: &IngressSpec, guard: &Guard) {
@@ -261,12 +272,8 @@ impl<'a, 'b> Router<'a, 'b> {
         message: String,
     ) {
         let object = ObjectRef { kind: ObjectKind::Ingress, name: ingress.clone() };
-        self.findings.push(Finding { severity, object, field, reason, message });
+        self.findings.push(Finding { severity, object, target: None, field, reason, message });
     }
-}
-
-fn is_ours(class: &IngressClass) -> bool {
-    class.spec.as_ref().is_some_and(|spec| spec.controller.as_deref() == Some(CONTROLLER_NAME))
 }
 
 fn is_default(class: &IngressClass) -> bool {

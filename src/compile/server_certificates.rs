@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
 
 use super::world::{ObjectName, World};
-use crate::identity::read_certificates;
+use crate::identity::{Validity, read_certificates};
 
 /// Certificates by Secret, with the Secret each was made from: last good is kept for each.
 pub(super) type KeptCertificates = HashMap<ObjectName, (Arc<Secret>, Arc<CertifiedKey>)>;
@@ -25,6 +25,13 @@ pub(super) struct ServerCertificateReader<'a> {
 impl<'a> ServerCertificateReader<'a> {
     pub(super) fn new(world: &'a World, earlier: &'a KeptCertificates) -> Self {
         Self { world, earlier, kept: KeptCertificates::new() }
+    }
+
+    /// When each leaf expires, in seconds since 1970.
+    pub(super) fn expiries(&self) -> Vec<(ObjectName, i64)> {
+        let leaf = |certificate: &CertifiedKey| Validity::of(certificate.cert.first()?);
+        let all = self.kept.iter();
+        all.filter_map(|(name, (_, made))| Some((name.clone(), leaf(made)?.not_after))).collect()
     }
 
     /// The certificate of a Secret, perhaps the one read before; and what is wrong.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalancerStatus};
 use kube::core::ObjectMeta;
 
-use crate::api::CertMappingPolicy;
+use crate::api::{CertMappingPolicy, CertMappingPolicyStatus, ReferenceGrant};
 
 /// The kinds that are read.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -24,10 +24,20 @@ pub enum ObjectKind {
     Ingress,
     /// networking.k8s.io/v1; cluster-scoped.
     IngressClass,
+    /// gateway.networking.k8s.io/v1beta1.
+    ReferenceGrant,
     /// v1.
     Secret,
     /// v1.
     Service,
+}
+
+impl ObjectKind {
+    /// Whether its objects stand in namespaces.
+    #[must_use]
+    pub fn is_namespaced(self) -> bool {
+        self != Self::IngressClass
+    }
 }
 
 impl fmt::Display for ObjectKind {
@@ -52,7 +62,9 @@ impl ObjectName {
         Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    fn of(metadata: &ObjectMeta) -> Self {
+    /// The name that metadata says.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta) -> Self {
         Self {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
@@ -109,7 +121,7 @@ impl PolicyObject {
 }
 
 /// An object of a kind that certmap reads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// A policy that was read.
     Policy(Arc<CertMappingPolicy>),
@@ -121,6 +133,8 @@ pub enum Object {
     Ingress(Arc<Ingress>),
     /// An IngressClass.
     IngressClass(Arc<IngressClass>),
+    /// A ReferenceGrant.
+    ReferenceGrant(Arc<ReferenceGrant>),
     /// A Secret.
     Secret(Arc<Secret>),
     /// A Service.
@@ -137,6 +151,7 @@ impl Object {
             Self::EndpointSlice(object) => (ObjectKind::EndpointSlice, &object.metadata),
             Self::Ingress(object) => (ObjectKind::Ingress, &object.metadata),
             Self::IngressClass(object) => (ObjectKind::IngressClass, &object.metadata),
+            Self::ReferenceGrant(object) => (ObjectKind::ReferenceGrant, &object.metadata),
             Self::Secret(object) => (ObjectKind::Secret, &object.metadata),
             Self::Service(object) => (ObjectKind::Service, &object.metadata),
         };
@@ -157,12 +172,29 @@ pub struct World {
     pub ingresses: BTreeMap<ObjectName, Arc<Ingress>>,
     /// IngressClasses.
     pub ingress_classes: BTreeMap<ObjectName, Arc<IngressClass>>,
+    /// Which objects may be referred to from which namespaces.
+    pub reference_grants: BTreeMap<ObjectName, Arc<ReferenceGrant>>,
     /// Secrets.
     pub secrets: BTreeMap<ObjectName, Arc<Secret>>,
     /// Services.
     pub services: BTreeMap<ObjectName, Arc<Service>>,
+    /// IngressClasses cannot be read: the class counts by its name.
+    pub classes_unknown: bool,
+    /// What stands in the status of objects now: kept apart, so that writing a status changes no object.
+    pub statuses: Statuses,
     /// Something that may have been a policy could never be read: routes without a policy are refused.
     pub incomplete: bool,
+}
+
+/// What stands in the status of objects now.
+#[derive(Clone, Debug, Default)]
+pub struct Statuses {
+    /// Of policies, everybody's entries.
+    pub policies: BTreeMap<ObjectName, CertMappingPolicyStatus>,
+    /// Which state of a policy was seen last: a status is written onto that one, or not at all.
+    pub versions: BTreeMap<ObjectName, String>,
+    /// `status.loadBalancer` of Ingresses.
+    pub ingresses: BTreeMap<ObjectName, IngressLoadBalancerStatus>,
 }
 
 impl World {
@@ -177,6 +209,7 @@ impl World {
             Object::EndpointSlice(object) => drop(self.endpoint_slices.insert(name, object)),
             Object::Ingress(object) => drop(self.ingresses.insert(name, object)),
             Object::IngressClass(object) => drop(self.ingress_classes.insert(name, object)),
+            Object::ReferenceGrant(object) => drop(self.reference_grants.insert(name, object)),
             Object::Secret(object) => drop(self.secrets.insert(name, object)),
             Object::Service(object) => drop(self.services.insert(name, object)),
         }
@@ -184,6 +217,53 @@ impl World {
 }
 
 impl World {
+    /// An object, where it is there and can be read.
+    #[must_use]
+    pub fn get(&self, reference: &ObjectRef) -> Option<Object> {
+        let name = &reference.name;
+        match reference.kind {
+            ObjectKind::CertMappingPolicy => match self.policies.get(name)? {
+                PolicyObject::Readable(policy) => Some(Object::Policy(policy.clone())),
+                PolicyObject::Unreadable { .. } => None,
+            },
+            ObjectKind::ConfigMap => self.config_maps.get(name).cloned().map(Object::ConfigMap),
+            ObjectKind::EndpointSlice => {
+                self.endpoint_slices.get(name).cloned().map(Object::EndpointSlice)
+            }
+            ObjectKind::Ingress => self.ingresses.get(name).cloned().map(Object::Ingress),
+            ObjectKind::IngressClass => {
+                self.ingress_classes.get(name).cloned().map(Object::IngressClass)
+            }
+            ObjectKind::ReferenceGrant => {
+                self.reference_grants.get(name).cloned().map(Object::ReferenceGrant)
+            }
+            ObjectKind::Secret => self.secrets.get(name).cloned().map(Object::Secret),
+            ObjectKind::Service => self.services.get(name).cloned().map(Object::Service),
+        }
+    }
+
+    /// Removes an object; says whether it was there.
+    pub fn remove(&mut self, reference: &ObjectRef) -> bool {
+        let name = &reference.name;
+        match reference.kind {
+            ObjectKind::CertMappingPolicy => {
+                self.statuses.policies.remove(name);
+                self.statuses.versions.remove(name);
+                self.policies.remove(name).is_some()
+            }
+            ObjectKind::ConfigMap => self.config_maps.remove(name).is_some(),
+            ObjectKind::EndpointSlice => self.endpoint_slices.remove(name).is_some(),
+            ObjectKind::Ingress => {
+                self.statuses.ingresses.remove(name);
+                self.ingresses.remove(name).is_some()
+            }
+            ObjectKind::IngressClass => self.ingress_classes.remove(name).is_some(),
+            ObjectKind::ReferenceGrant => self.reference_grants.remove(name).is_some(),
+            ObjectKind::Secret => self.secrets.remove(name).is_some(),
+            ObjectKind::Service => self.services.remove(name).is_some(),
+        }
+    }
+
     /// Adds everything of another world; what is here already stays.
     pub fn merge(&mut self, other: Self) {
         fn add<T>(here: &mut BTreeMap<ObjectName, T>, there: BTreeMap<ObjectName, T>) {
@@ -196,6 +276,7 @@ impl World {
         add(&mut self.endpoint_slices, other.endpoint_slices);
         add(&mut self.ingresses, other.ingresses);
         add(&mut self.ingress_classes, other.ingress_classes);
+        add(&mut self.reference_grants, other.reference_grants);
         add(&mut self.secrets, other.secrets);
         add(&mut self.services, other.services);
         self.incomplete |= other.incomplete;

@@ -38,6 +38,8 @@ pub(super) struct Line {
     pub(super) https_port: u16,
     /// Upgraded connections, which the server waits for as for others.
     pub(super) tunnels: TaskTracker,
+    /// Set once every connection is to end with its next request.
+    pub(super) leaving: CancellationToken,
     /// Ends them when the server does.
     pub(super) stop: CancellationToken,
     pub(super) request_ids: RequestIds,
@@ -50,6 +52,9 @@ impl Line {
         connection: Arc<Connection>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
+        if self.leaving.is_cancelled() {
+            connection.closing.cancel();
+        }
         let snapshot = self.store.load();
         let request_id = self.request_ids.next();
         let mut visit = Visit::begin(

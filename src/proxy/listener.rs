@@ -53,6 +53,8 @@ pub struct Parts {
 pub struct Proxy {
     /// Open connections and what belongs to them.
     connections: TaskTracker,
+    /// Every connection is to end with its next request.
+    leaving: CancellationToken,
     /// No further connections and requests.
     drain: CancellationToken,
     /// Nothing at all any more.
@@ -77,6 +79,7 @@ impl Proxy {
     pub fn start(http: TcpListener, https: TcpListener, parts: Parts) -> io::Result<Self> {
         let proxy = Self {
             connections: TaskTracker::new(),
+            leaving: CancellationToken::new(),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
@@ -88,6 +91,7 @@ impl Proxy {
             log: parts.log,
             https_port: https.local_addr()?.port(),
             tunnels: proxy.connections.clone(),
+            leaving: proxy.leaving.clone(),
             stop: proxy.stop.clone(),
             request_ids: RequestIds::new().map_err(io::Error::other)?,
         };
@@ -103,6 +107,11 @@ impl Proxy {
         tokio::spawn(listen(server.clone(), http, false));
         tokio::spawn(listen(server, https, true));
         Ok(proxy)
+    }
+
+    /// Serves on, old connections and new, but each for one more request only: clients are to go elsewhere, and lose nothing.
+    pub fn leave(&self) {
+        self.leaving.cancel();
     }
 
     /// Accepts nothing more, lets open requests come to their end, and after this long ends the rest.

@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::manifest::{self, Reading, Targets};
+use super::manifest;
 use super::problem::Problem;
+use super::reading::{Reading, Targets};
 use super::schema::PolicySchema;
 use crate::compile::{Object, ObjectKind, ObjectRef, PolicyObject, World};
 
@@ -198,7 +199,7 @@ impl Directory {
         match reading {
             Reading::Object(object) => {
                 let reference = object.reference();
-                let same = self.good.get(&reference).filter(|old| equal(old, &object)).cloned();
+                let same = self.good.get(&reference).filter(|old| **old == object).cloned();
                 Some((reference, Kept::Good(same.unwrap_or(object))))
             }
             Reading::Broken { object, targets } => match self.good.get(&object) {
@@ -259,19 +260,6 @@ impl Directory {
             }
         }
         (world, problems)
-    }
-}
-
-fn equal(a: &Object, b: &Object) -> bool {
-    match (a, b) {
-        (Object::Policy(a), Object::Policy(b)) => a == b,
-        (Object::ConfigMap(a), Object::ConfigMap(b)) => a == b,
-        (Object::EndpointSlice(a), Object::EndpointSlice(b)) => a == b,
-        (Object::Ingress(a), Object::Ingress(b)) => a == b,
-        (Object::IngressClass(a), Object::IngressClass(b)) => a == b,
-        (Object::Secret(a), Object::Secret(b)) => a == b,
-        (Object::Service(a), Object::Service(b)) => a == b,
-        _ => false,
     }
 }
 

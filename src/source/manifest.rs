@@ -1,36 +1,12 @@
 //! One file's text → the objects in it.
 
-use std::sync::Arc;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::document::{Documents, Step, SyntaxError, steps};
+use super::reading::{Reading, salvage, typed};
 use super::schema::{PolicySchema, distance};
 use crate::api::GROUP;
-use crate::compile::{Object, ObjectKind, ObjectName, ObjectRef};
-
-/// What became of one object.
-#[derive(Clone, Debug)]
-pub(super) enum Reading {
-    Object(Object),
-    /// It is there, and cannot be read.
-    Broken {
-        object: ObjectRef,
-        /// Of a policy: the Ingresses that it names, as far as they can be made out.
-        targets: Targets,
-    },
-}
-
-/// What can be made out of `spec.targetRefs`.
-#[derive(Clone, Debug)]
-pub(super) struct Targets {
-    pub(super) names: Vec<String>,
-    /// Whether there may be more.
-    pub(super) partial: bool,
-}
+use crate::compile::{ObjectKind, ObjectName, ObjectRef};
 
 /// Something wrong in a file.
 #[derive(Clone, Debug)]
@@ -174,14 +150,14 @@ fn meant(value: &Value) -> Result<Meant, ReadProblem> {
         ));
     };
     let namespace = text("/metadata/namespace").unwrap_or("default");
-    let namespace = if known == ObjectKind::IngressClass { "" } else { namespace };
+    let namespace = if known.is_namespaced() { namespace } else { "" };
     let object = ObjectRef { kind: known, name: ObjectName::new(namespace, name) };
     let wrong = |field, message| {
         Meant::Almost(object.clone(), problem(Some(object.clone()), field, message))
     };
     Ok(if kind != known.to_string() {
         wrong("kind", format!("there is no kind {kind}: write {known}"))
-    } else if version != expected {
+    } else if version != expected && known != ObjectKind::ReferenceGrant {
         wrong("apiVersion", format!("{version} is not supported: write {expected}"))
     } else {
         Meant::This(object)
@@ -199,6 +175,9 @@ fn known_kind(version: &str, kind: &str) -> Option<(ObjectKind, &'static str)> {
         ("", "ConfigMap") => (ObjectKind::ConfigMap, "v1"),
         ("", "Secret") => (ObjectKind::Secret, "v1"),
         ("", "Service") => (ObjectKind::Service, "v1"),
+        ("gateway.networking.k8s.io", "ReferenceGrant") => {
+            (ObjectKind::ReferenceGrant, "gateway.networking.k8s.io/v1beta1")
+        }
         (group, kind) if group == GROUP || distance(kind, "CertMappingPolicy") <= 4 => {
             (ObjectKind::CertMappingPolicy, "certmap.dev/v1alpha1")
         }
@@ -206,64 +185,10 @@ fn known_kind(version: &str, kind: &str) -> Option<(ObjectKind, &'static str)> {
     })
 }
 
-/// `spec.targetRefs[*].name`, whatever else is wrong.
-fn salvage(value: &Value) -> Targets {
-    let targets: &[Value] =
-        value.pointer("/spec/targetRefs").and_then(Value::as_array).map_or(&[], Vec::as_slice);
-    let name = |target: &Value| target.get("name")?.as_str().map(str::to_owned);
-    let names: Vec<String> = targets.iter().filter_map(name).collect();
-    Targets { partial: names.is_empty() || names.len() < targets.len(), names }
-}
-
-fn typed(object: &ObjectRef, mut value: Value) -> Result<Object, (String, String)> {
-    let namespaced = object.kind != ObjectKind::IngressClass;
-    if let (true, Some(Value::Object(metadata))) = (namespaced, value.get_mut("metadata")) {
-        metadata.insert("namespace".to_owned(), object.name.namespace.clone().into());
-    }
-    if object.kind == ObjectKind::Secret {
-        merge_string_data(&mut value);
-    }
-    Ok(match object.kind {
-        ObjectKind::CertMappingPolicy => Object::Policy(deserialize(value)?),
-        ObjectKind::ConfigMap => Object::ConfigMap(deserialize(value)?),
-        ObjectKind::EndpointSlice => Object::EndpointSlice(deserialize(value)?),
-        ObjectKind::Ingress => Object::Ingress(deserialize(value)?),
-        ObjectKind::IngressClass => Object::IngressClass(deserialize(value)?),
-        ObjectKind::Secret => Object::Secret(deserialize(value)?),
-        ObjectKind::Service => Object::Service(deserialize(value)?),
-    })
-}
-
-fn deserialize<T: DeserializeOwned>(value: Value) -> Result<Arc<T>, (String, String)> {
-    let secret = value.get("kind").is_some_and(|kind| kind == "Secret");
-    serde_path_to_error::deserialize(value).map(Arc::new).map_err(|error| {
-        let field = error.path().to_string();
-        // The message may quote the value, which may be a password.
-        let message = if secret && (field.starts_with("data") || field.starts_with("stringData")) {
-            "cannot be read: is it base64?".to_owned()
-        } else {
-            error.inner().to_string()
-        };
-        (if field == "." { String::new() } else { field }, message)
-    })
-}
-
-/// An API server does this when a Secret is written.
-fn merge_string_data(value: &mut Value) {
-    let Some(secret) = value.as_object_mut() else { return };
-    let Some(Value::Object(plain)) = secret.remove("stringData") else { return };
-    let data = secret.entry("data").or_insert_with(|| Value::Object(Map::new()));
-    if let Value::Object(data) = data {
-        for (key, text) in plain {
-            let text = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
-            data.insert(key, Value::String(STANDARD.encode(text)));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::Object;
 
     fn read_ok(text: &str) -> (Vec<Reading>, Vec<ReadProblem>) {
         read(text, &PolicySchema::new()).unwrap_or_else(|problem| panic!("{problem:?}"))

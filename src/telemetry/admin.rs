@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -22,19 +21,77 @@ use super::metrics::Metrics;
 
 const MOST_CONNECTIONS: usize = 64;
 
+type Dump = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// What the endpoints show.
 pub struct Admin {
-    /// Whether requests are served.
-    pub ready: AtomicBool,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// The snapshot without secrets.
-    pub snapshot: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    metrics: Arc<Metrics>,
+    stage: RwLock<Stage>,
+}
+
+/// From start to end.
+enum Stage {
+    /// Nothing is served; a sentence says what is waited for.
+    Waiting(String),
+    /// Requests are served; the snapshot can be shown, without secrets.
+    Serving(Dump),
+    /// It is coming to its end.
+    Draining(Option<Dump>),
+}
+
+impl Admin {
+    /// Before anything is served.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, stage: RwLock::new(Stage::Waiting("the start".to_owned())) }
+    }
+
+    /// Says what is waited for, and whether that is news.
+    pub fn waits_for(&self, what: &str) -> bool {
+        let mut stage = self.stage.write().unwrap_or_else(PoisonError::into_inner);
+        match &mut *stage {
+            Stage::Waiting(known) if known != what => {
+                what.clone_into(known);
+                true
+            }
+            Stage::Waiting(_) | Stage::Serving(_) | Stage::Draining(_) => false,
+        }
+    }
+
+    /// From now on requests are served.
+    pub fn serves(&self, dump: impl Fn() -> serde_json::Value + Send + Sync + 'static) {
+        *self.stage.write().unwrap_or_else(PoisonError::into_inner) =
+            Stage::Serving(Box::new(dump));
+    }
+
+    /// From now on it comes to its end.
+    pub fn drains(&self) {
+        let mut stage = self.stage.write().unwrap_or_else(PoisonError::into_inner);
+        *stage = match std::mem::replace(&mut *stage, Stage::Draining(None)) {
+            Stage::Serving(dump) => Stage::Draining(Some(dump)),
+            other => other,
+        };
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        match &*self.stage.read().unwrap_or_else(PoisonError::into_inner) {
+            Stage::Serving(_) => Ok(()),
+            Stage::Waiting(what) => Err(format!("not ready: waiting for {what}\n")),
+            Stage::Draining(_) => Err("not ready: coming to an end\n".to_owned()),
+        }
+    }
+
+    fn snapshot(&self) -> Option<serde_json::Value> {
+        match &*self.stage.read().unwrap_or_else(PoisonError::into_inner) {
+            Stage::Serving(dump) | Stage::Draining(Some(dump)) => Some(dump()),
+            Stage::Waiting(_) | Stage::Draining(None) => None,
+        }
+    }
 }
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").field("ready", &self.ready).finish_non_exhaustive()
+        f.debug_struct("Admin").field("readiness", &self.readiness()).finish_non_exhaustive()
     }
 }
 
@@ -100,10 +157,10 @@ fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        "/readyz" if admin.ready.load(Ordering::Acquire) => {
-            text(StatusCode::OK, "text/plain", "ready\n".to_owned())
-        }
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
+        "/readyz" => match admin.readiness() {
+            Ok(()) => text(StatusCode::OK, "text/plain", "ready\n".to_owned()),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", why),
+        },
         "/metrics" => match admin.metrics.text(seconds()) {
             Ok(metrics) => text(
                 StatusCode::OK,
@@ -116,9 +173,12 @@ fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
                 "the metrics cannot be written\n".to_owned(),
             ),
         },
-        "/snapshot" => {
-            text(StatusCode::OK, "application/json", format!("{:#}\n", (admin.snapshot)()))
-        }
+        "/snapshot" => match admin.snapshot() {
+            Some(snapshot) => text(StatusCode::OK, "application/json", format!("{snapshot:#}\n")),
+            None => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "no snapshot yet\n".to_owned())
+            }
+        },
         _ => text(
             StatusCode::NOT_FOUND,
             "text/plain",

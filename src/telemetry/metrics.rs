@@ -40,6 +40,34 @@ struct SeverityLabel {
     severity: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SecretLabel {
+    secret: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WriteLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+/// Kinds that are watched.
+const KINDS: &[&str] = &[
+    "CertMappingPolicy",
+    "ConfigMap",
+    "EndpointSlice",
+    "Ingress",
+    "IngressClass",
+    "ReferenceGrant",
+    "Secret",
+    "Service",
+];
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -52,6 +80,11 @@ pub struct Metrics {
     compiled: Gauge<f64, AtomicU64>,
     age: Gauge<f64, AtomicU64>,
     findings: Family<SeverityLabel, Gauge>,
+    compilations: Histogram,
+    expiries: Family<SecretLabel, Gauge>,
+    failing: Family<KindLabel, Gauge>,
+    writes: Family<WriteLabels, Counter>,
+    leads: Gauge,
     dropped: Counter,
     /// Labels in use, to forget them with their policy.
     decided: Mutex<HashSet<DecisionLabels>>,
@@ -72,6 +105,13 @@ impl Default for Metrics {
             compiled: Gauge::default(),
             age: Gauge::default(),
             findings: Family::default(),
+            compilations: Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+            ]),
+            expiries: Family::default(),
+            failing: Family::default(),
+            writes: Family::default(),
+            leads: Gauge::default(),
             dropped: Counter::default(),
             decided: Mutex::default(),
         };
@@ -101,6 +141,23 @@ impl Metrics {
         );
         r.register("snapshot_age_seconds", "How long it has been in force", self.age.clone());
         r.register("findings", "What there is to say about the objects", self.findings.clone());
+        r.register(
+            "compile_duration_seconds",
+            "From objects to a snapshot",
+            self.compilations.clone(),
+        );
+        r.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the server certificate of a Secret expires",
+            self.expiries.clone(),
+        );
+        r.register(
+            "watch_failing",
+            "1 while objects of a kind cannot be watched: what was known stays in force",
+            self.failing.clone(),
+        );
+        r.register("status_writes", "Statuses and events, by outcome", self.writes.clone());
+        r.register("leads", "1 on the replica that writes status and events", self.leads.clone());
         r.register(
             "access_log_dropped_records",
             "Access records that were lost",
@@ -162,6 +219,37 @@ impl Metrics {
                 .get_or_create(&SeverityLabel { severity })
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// A world was compiled.
+    pub fn compiled(&self, duration: Duration) {
+        self.compilations.observe(duration.as_secs_f64());
+    }
+
+    /// When the server certificates in use expire (seconds since 1970), by Secret.
+    pub fn certificates(&self, expiries: impl Iterator<Item = (String, i64)>) {
+        self.expiries.clear();
+        for (secret, expiry) in expiries {
+            self.expiries.get_or_create(&SecretLabel { secret }).set(expiry);
+        }
+    }
+
+    /// Which kinds cannot be watched.
+    pub fn watches(&self, is_failing: impl Fn(&str) -> bool) {
+        for kind in KINDS {
+            self.failing.get_or_create(&KindLabel { kind }).set(i64::from(is_failing(kind)));
+        }
+    }
+
+    /// A status or an event was written, or could not be.
+    pub fn written(&self, kind: &'static str, ok: bool) {
+        let outcome = if ok { "ok" } else { "failed" };
+        self.writes.get_or_create(&WriteLabels { kind, outcome }).inc();
+    }
+
+    /// Whether this replica writes.
+    pub fn leads(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
     }
 
     /// Everything in OpenMetrics text.

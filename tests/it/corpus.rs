@@ -341,7 +341,7 @@ fn every_case_is_decided_as_it_says() {
     let mut files: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let options = app::options(true, false).unwrap();
+    let options = app::options(true, app::Rules::default()).unwrap();
     let (mut count, mut failures) = (0, Vec::new());
     for file in files {
         for group in groups(&std::fs::read_to_string(&file).unwrap()) {

@@ -45,7 +45,7 @@ fn the_order_of_objects_does_not_matter_nor_what_was_compiled_before() {
         &super::support::manifests::ingress("more", "app.test", "/more", "gone"),
     );
     let world = Directory::new(&site.manifests()).rescan().unwrap().world;
-    let options = certmap::app::options(true, false).unwrap();
+    let options = certmap::app::options(true, certmap::app::Rules::default()).unwrap();
     let whole = compile(&world, &Reuse::default(), &options).unwrap();
     let mut all = objects(&world);
     for round in 0..20 {

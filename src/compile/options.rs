@@ -1,0 +1,26 @@
+//! What is told to the program, and not by objects.
+
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+
+use super::world::ObjectName;
+
+/// What does not come from objects.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The objects come from a directory: loopback endpoints are allowed, and Ingresses without a class are ours.
+    pub directory: bool,
+    /// `spec.controller` of the IngressClasses that are ours.
+    pub controller_name: String,
+    /// The class that is ours by its name, where IngressClasses cannot be read.
+    pub class_name: String,
+    /// Every Ingress needs a policy.
+    pub policy_required: bool,
+    /// Services of type ExternalName may be backends.
+    pub external_names: bool,
+    /// Shown to clients whose host has no certificate, if it can be read.
+    pub default_certificate: Option<ObjectName>,
+    /// Shown to clients where there is nothing better.
+    pub fallback_certificate: Arc<CertifiedKey>,
+}

@@ -1,0 +1,107 @@
+//! Which ConfigMaps and Secrets an object refers to: a source needs to hold no others.
+
+use super::world::{Object, ObjectKind, ObjectName, ObjectRef};
+use crate::api::{self, CertMappingPolicy};
+
+/// The ConfigMaps, Secrets and Services that an object refers to, whether or not they exist and may be referred to.
+#[must_use]
+pub fn references(object: &Object) -> Vec<ObjectRef> {
+    let mut found = match object {
+        Object::Ingress(ingress) => of_ingress(ingress),
+        Object::Policy(policy) => of_policy(policy),
+        Object::ConfigMap(_)
+        | Object::EndpointSlice(_)
+        | Object::IngressClass(_)
+        | Object::ReferenceGrant(_)
+        | Object::Secret(_)
+        | Object::Service(_) => Vec::new(),
+    };
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn of_ingress(ingress: &k8s_openapi::api::networking::v1::Ingress) -> Vec<ObjectRef> {
+    let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
+    let to = |kind, name: &str| ObjectRef { kind, name: ObjectName::new(namespace, name) };
+    let Some(spec) = &ingress.spec else { return Vec::new() };
+    let secrets = spec.tls.iter().flatten().filter_map(|tls| tls.secret_name.as_deref());
+    let paths = spec.rules.iter().flatten().filter_map(|rule| rule.http.as_ref());
+    let backends = paths.flat_map(|http| http.paths.iter().map(|path| &path.backend));
+    let services = backends.chain(&spec.default_backend).filter_map(|it| it.service.as_ref());
+    let services = services.map(|service| to(ObjectKind::Service, &service.name));
+    secrets.map(|name| to(ObjectKind::Secret, name)).chain(services).collect()
+}
+
+fn of_policy(policy: &CertMappingPolicy) -> Vec<ObjectRef> {
+    let home = policy.metadata.namespace.as_deref().unwrap_or_default();
+    let to = |kind: api::ObjectKind, name: &str, namespace: Option<&str>| {
+        let kind = match kind {
+            api::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
+            api::ObjectKind::Secret => ObjectKind::Secret,
+        };
+        ObjectRef { kind, name: ObjectName::new(namespace.unwrap_or(home), name) }
+    };
+    let secret = |name: &str, namespace: Option<&str>| to(api::ObjectKind::Secret, name, namespace);
+    let spec = &policy.spec;
+    let cas = spec.trust.iter().flat_map(|trust| &trust.ca_certificate_refs);
+    let cas = cas.map(|it| to(it.kind, &it.name, it.namespace.as_deref()));
+    let one_to_one = spec.one_to_one.iter().flat_map(|part| &part.mappings);
+    let certificates = one_to_one.clone().filter_map(|mapping| mapping.certificate_ref.as_ref());
+    let certificates = certificates.map(|it| to(it.kind, &it.name, it.namespace.as_deref()));
+    let many_to_one = spec.many_to_one.iter().flat_map(|part| &part.mappings);
+    let accounts = one_to_one
+        .map(|mapping| &mapping.account)
+        .chain(many_to_one.filter_map(|mapping| mapping.account.as_ref()))
+        .filter_map(|account| account.secret_ref.as_ref());
+    let accounts = accounts.map(|it| secret(&it.name, it.namespace.as_deref()));
+    let modules = spec.authentication.iter().filter_map(|module| module.basic.as_ref());
+    let users = modules.flat_map(|basic| &basic.secret_refs);
+    let users = users.map(|it| secret(&it.name, it.namespace.as_deref()));
+    cas.chain(certificates).chain(accounts).chain(users).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(object: &Object) -> Vec<String> {
+        references(object).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_policy_refers_to_its_cas_certificates_accounts_and_users() {
+        let policy = json!({
+            "apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy", "metadata": {"name": "p", "namespace": "web"},
+            "spec": {
+                "trust": {"caCertificateRefs": [{"kind": "ConfigMap", "name": "ca", "namespace": "infra"}]},
+                "oneToOne": {"mappings": [{"name": "a", "certificateRef": {"kind": "Secret", "name": "cert"}, "account": {"secretRef": {"name": "s"}}}]},
+                "manyToOne": {"mappings": [{"name": "m", "rules": [], "account": {"secretRef": {"name": "s"}}}]},
+                "authentication": [{"basic": {"secretRefs": [{"name": "users"}]}}],
+            },
+        });
+        let policy = Object::Policy(Arc::new(serde_json::from_value(policy).unwrap()));
+        assert_eq!(
+            names(&policy),
+            ["ConfigMap infra/ca", "Secret web/cert", "Secret web/s", "Secret web/users"]
+        );
+    }
+
+    #[test]
+    fn an_ingress_refers_to_its_certificates_and_services() {
+        let service = |name: &str| json!({"service": {"name": name, "port": {"number": 80}}});
+        let ingress = json!({
+            "metadata": {"name": "i", "namespace": "web"},
+            "spec": {
+                "defaultBackend": service("b"), "tls": [{"secretName": "t"}, {}],
+                "rules": [{"http": {"paths": [{"pathType": "Prefix", "backend": service("a")}]}}, {"host": "x"}],
+            },
+        });
+        let ingress = Object::Ingress(Arc::new(serde_json::from_value(ingress).unwrap()));
+        assert_eq!(names(&ingress), ["Secret web/t", "Service web/a", "Service web/b"]);
+    }
+}

@@ -1,0 +1,19 @@
+//! What certmap says back: conditions, addresses, events, and the lease that says which replica says it.
+//!
+//! What is to be said is worked out without waiting for anybody (`report`, `events`); saying it waits and tries again
+//! (`writer`, `lease`, `addresses`). Nothing that a request gets depends on any of it.
+
+mod addresses;
+mod events;
+mod lease;
+mod report;
+mod writer;
+
+pub use addresses::{Publish, addresses};
+pub use events::{Said, events};
+pub use lease::{Election, Leadership};
+pub use report::{Author, Patch, patches};
+pub use writer::{Outbox, Work, Written, outbox};
+
+/// Who writes, to server-side apply.
+pub const FIELD_MANAGER: &str = "certmap";

@@ -1,0 +1,443 @@
+//! Findings → the conditions of each policy at each of its targets, and what of it differs from what stands there. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::{
+    IngressClass, IngressLoadBalancerIngress, IngressLoadBalancerStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::{AncestorRef, CertMappingPolicyStatus, GROUP, PolicyAncestorStatus};
+use crate::compile::{
+    Finding, ObjectKind, ObjectName, PolicyObject, PolicySummary, Severity, World,
+};
+
+/// More findings than this in one message help nobody.
+const MOST_IN_MESSAGE: usize = 3;
+/// The API server's own limit is 32768.
+const LONGEST_MESSAGE: usize = 1024;
+const NETWORKING: &str = "networking.k8s.io";
+
+/// Findings that say a policy as a whole is not in force.
+const NOT_ACCEPTED: &[&str] = &["Invalid", "Unreadable", "Conflicted", "TargetNotFound"];
+/// Findings about objects that a policy refers to.
+const REFERENCES: &[&str] = &[
+    "AccountUnusable",
+    "CABundleInvalid",
+    "CABundleUnresolved",
+    "CertificateInvalid",
+    "CertificateUnresolved",
+    "CredentialsUnusable",
+    "NoTrust",
+];
+
+/// In whose name, and when.
+#[derive(Clone, Debug)]
+pub struct Author<'a> {
+    /// `controllerName` of the entries that are ours.
+    pub controller_name: &'a str,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A status that is to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Patch {
+    /// Of a policy: everybody's entries, ours made new, onto this version of the object.
+    Policy {
+        /// Which.
+        name: ObjectName,
+        /// What is to stand there.
+        status: CertMappingPolicyStatus,
+        /// The `resourceVersion` that the other entries were read from.
+        version: Option<String>,
+    },
+    /// Of an Ingress.
+    Ingress {
+        /// Which.
+        name: ObjectName,
+        /// Where it can be reached.
+        status: IngressLoadBalancerStatus,
+    },
+}
+
+/// What is to be written: nothing that stands there already.
+#[must_use]
+pub fn patches(
+    world: &World,
+    findings: &[Finding],
+    summaries: &HashMap<ObjectName, PolicySummary>,
+    ours: &HashSet<ObjectName>,
+    addresses: Option<&[IngressLoadBalancerIngress]>,
+    author: &Author<'_>,
+) -> Vec<Patch> {
+    let mut by_policy: HashMap<&ObjectName, Vec<&Finding>> = HashMap::new();
+    for finding in findings.iter().filter(|it| it.object.kind == ObjectKind::CertMappingPolicy) {
+        by_policy.entry(&finding.object.name).or_default().push(finding);
+    }
+    let policies = world.policies.iter().filter_map(|(name, object)| {
+        let findings = by_policy.get(name).map(Vec::as_slice).unwrap_or_default();
+        let there = world.statuses.policies.get(name).cloned().unwrap_or_default();
+        let policy = Policy { name, object, findings, summary: summaries.get(name).copied(), ours };
+        let status = policy.status(world, &there, author);
+        let version = world.statuses.versions.get(name).cloned();
+        (status != there).then(|| Patch::Policy { name: name.clone(), status, version })
+    });
+    let ingresses = addresses.into_iter().flat_map(|addresses| {
+        let wanted = IngressLoadBalancerStatus {
+            ingress: Some(addresses.to_vec()).filter(|addresses| !addresses.is_empty()),
+        };
+        let differs = {
+            let wanted = wanted.clone();
+            move |name: &&ObjectName| {
+                let there = world.statuses.ingresses.get(*name).cloned().unwrap_or_default();
+                there != wanted
+                    && (there.ingress.is_some_and(|it| !it.is_empty()) || wanted.ingress.is_some())
+            }
+        };
+        let mut names: Vec<&ObjectName> = ours.iter().filter(differs).collect();
+        names.sort_unstable();
+        names
+            .into_iter()
+            .map(move |name| Patch::Ingress { name: name.clone(), status: wanted.clone() })
+    });
+    policies.chain(ingresses).collect()
+}
+
+/// A policy and what there is to say about it.
+struct Policy<'a> {
+    name: &'a ObjectName,
+    object: &'a PolicyObject,
+    findings: &'a [&'a Finding],
+    summary: Option<PolicySummary>,
+    ours: &'a HashSet<ObjectName>,
+}
+
+impl Policy<'_> {
+    fn status(
+        &self,
+        world: &World,
+        there: &CertMappingPolicyStatus,
+        author: &Author<'_>,
+    ) -> CertMappingPolicyStatus {
+        let is_ours =
+            |entry: &&PolicyAncestorStatus| entry.controller_name == author.controller_name;
+        let foreign = there.ancestors.iter().filter(|entry| !is_ours(entry)).cloned();
+        let mut ancestors: Vec<PolicyAncestorStatus> = foreign.collect();
+        for ancestor_ref in self.ancestors(world, &ancestors) {
+            let earlier = there
+                .ancestors
+                .iter()
+                .find(|entry| is_ours(entry) && entry.ancestor_ref == ancestor_ref)
+                .map(|entry| entry.conditions.as_slice())
+                .unwrap_or_default();
+            let conditions = self.conditions(&ancestor_ref, earlier, author.now);
+            let controller_name = author.controller_name.to_owned();
+            ancestors.push(PolicyAncestorStatus { ancestor_ref, controller_name, conditions });
+        }
+        // GEP-713 has no more room than that.
+        ancestors.truncate(16);
+        let days = |expiry: i64| (expiry - author.now.as_second()).div_euclid(86_400);
+        CertMappingPolicyStatus {
+            ancestors,
+            mappings: self
+                .summary
+                .map(|summary| i64::try_from(summary.mappings).unwrap_or(i64::MAX)),
+            days_to_earliest_expiry: self
+                .summary
+                .and_then(|summary| summary.earliest_expiry)
+                .map(days),
+        }
+    }
+
+    /// The Ingresses that it targets and the classes whose default it is. A target of another controller is its to speak of.
+    fn ancestors(&self, world: &World, foreign: &[PolicyAncestorStatus]) -> Vec<AncestorRef> {
+        let targets: Vec<String> = match self.object {
+            PolicyObject::Readable(policy) => {
+                policy.spec.target_refs.iter().map(|target| target.name.clone()).collect()
+            }
+            PolicyObject::Unreadable { targets } => targets.clone(),
+        };
+        let ingress = |name: String| AncestorRef {
+            group: NETWORKING.to_owned(),
+            kind: "Ingress".to_owned(),
+            namespace: Some(self.name.namespace.clone()),
+            name,
+        };
+        let classes = world.ingress_classes.iter().filter(|(_, class)| self.is_default_of(class));
+        let classes = classes.map(|(name, _)| AncestorRef {
+            group: NETWORKING.to_owned(),
+            kind: "IngressClass".to_owned(),
+            namespace: None,
+            name: name.name.clone(),
+        });
+        let mut all: Vec<AncestorRef> = targets.into_iter().map(ingress).chain(classes).collect();
+        let mut seen = HashSet::new();
+        all.retain(|it| seen.insert((it.kind.clone(), it.name.clone())));
+        all.retain(|it| {
+            let is_met = self.ours.contains(&ObjectName::new(&self.name.namespace, &it.name));
+            is_met || it.kind != "Ingress" || !foreign.iter().any(|other| other.ancestor_ref == *it)
+        });
+        all
+    }
+
+    fn is_default_of(&self, class: &IngressClass) -> bool {
+        let parameters = class.spec.as_ref().and_then(|spec| spec.parameters.as_ref());
+        parameters.is_some_and(|it| {
+            it.api_group.as_deref() == Some(GROUP)
+                && it.kind == "CertMappingPolicy"
+                && it.name == self.name.name
+                && it.namespace.as_deref() == Some(&self.name.namespace)
+        })
+    }
+
+    fn conditions(
+        &self,
+        ancestor: &AncestorRef,
+        earlier: &[Condition],
+        now: Timestamp,
+    ) -> Vec<Condition> {
+        let here = |finding: &&&Finding| {
+            let target = finding.target.as_ref();
+            target.is_none_or(|target| ancestor.kind == "Ingress" && target.name == ancestor.name)
+        };
+        let all: Vec<&Finding> = self.findings.iter().filter(here).copied().collect();
+        let of = |reasons: &[&str]| -> Vec<&Finding> {
+            all.iter().filter(|finding| reasons.contains(&finding.reason)).copied().collect()
+        };
+        let (refusing, references) = (of(NOT_ACCEPTED), of(REFERENCES));
+        let errors: Vec<&Finding> =
+            all.iter().filter(|finding| finding.severity == Severity::Error).copied().collect();
+        let accepted = verdict(&refusing, "Accepted", "the policy is in force");
+        let resolved =
+            verdict(&references, "ResolvedRefs", "every object that it refers to is there");
+        let programmed = match (refusing.first(), errors.is_empty()) {
+            (Some(first), _) => (false, first.reason, message(&refusing)),
+            (None, true) => (true, "Programmed", self.in_figures()),
+            (None, false) => (true, "PartiallyProgrammed", message(&errors)),
+        };
+        let generation = match self.object {
+            PolicyObject::Readable(policy) => policy.metadata.generation,
+            PolicyObject::Unreadable { .. } => None,
+        };
+        [("Accepted", accepted), ("ResolvedRefs", resolved), ("Programmed", programmed)]
+            .into_iter()
+            .map(|(kind, (is, reason, message))| {
+                let status = if is { "True" } else { "False" };
+                let before = earlier.iter().find(|it| it.type_ == kind && it.status == status);
+                Condition {
+                    type_: kind.to_owned(),
+                    status: status.to_owned(),
+                    reason: reason.to_owned(),
+                    message,
+                    observed_generation: generation,
+                    last_transition_time: before.map_or_else(
+                        || Time(whole_seconds(now)),
+                        |before| before.last_transition_time.clone(),
+                    ),
+                }
+            })
+            .collect()
+    }
+
+    fn in_figures(&self) -> String {
+        match self.summary.map_or(0, |summary| summary.mappings) {
+            1 => "1 mapping is in force".to_owned(),
+            mappings => format!("{mappings} mappings are in force"),
+        }
+    }
+}
+
+/// The API server keeps no fractions.
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+fn verdict(against: &[&Finding], well: &'static str, words: &str) -> (bool, &'static str, String) {
+    match against.first() {
+        Some(first) => (false, first.reason, message(against)),
+        None => (true, well, words.to_owned()),
+    }
+}
+
+fn message(findings: &[&Finding]) -> String {
+    let sentence = |finding: &&Finding| {
+        if finding.field.is_empty() {
+            finding.message.clone()
+        } else {
+            format!("{}: {}", finding.field, finding.message)
+        }
+    };
+    let shown: Vec<String> = findings.iter().take(MOST_IN_MESSAGE).map(sentence).collect();
+    let more = findings.len().saturating_sub(MOST_IN_MESSAGE);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    shorten(&shown.join("; "), LONGEST_MESSAGE - more.len()) + &more
+}
+
+/// At most so many octets, cut between characters.
+pub(super) fn shorten(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let end = (0..=longest.saturating_sub(3)).rev().find(|end| text.is_char_boundary(*end));
+    let (kept, _) = text.split_at_checked(end.unwrap_or_default()).unwrap_or_default();
+    format!("{kept}…")
+}
+
+impl Patch {
+    /// What it is written onto.
+    #[must_use]
+    pub fn target(&self) -> (ObjectKind, &ObjectName) {
+        match self {
+            Self::Policy { name, .. } => (ObjectKind::CertMappingPolicy, name),
+            Self::Ingress { name, .. } => (ObjectKind::Ingress, name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::compile::{Object, ObjectRef};
+
+    const CONTROLLER: &str = "certmap.dev/ingress-controller";
+
+    fn world() -> World {
+        let policy = json!({
+            "apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy",
+            "metadata": {"name": "p", "namespace": "web", "generation": 4},
+            "spec": {"targetRefs": [{"group": NETWORKING, "kind": "Ingress", "name": "a"}, {"group": NETWORKING, "kind": "Ingress", "name": "b"}]},
+        });
+        let mut world = World::default();
+        world.apply(Object::Policy(Arc::new(serde_json::from_value(policy).unwrap())));
+        world
+    }
+
+    fn finding(reason: &'static str, field: &str, target: Option<&str>) -> Finding {
+        Finding {
+            severity: Severity::Error,
+            object: ObjectRef {
+                kind: ObjectKind::CertMappingPolicy,
+                name: ObjectName::new("web", "p"),
+            },
+            target: target.map(|name| ObjectName::new("web", name)),
+            field: field.to_owned(),
+            reason,
+            message: format!("{reason} it is"),
+        }
+    }
+
+    fn status(world: &World, findings: &[Finding], second: i64) -> Option<CertMappingPolicyStatus> {
+        let summaries = [(
+            ObjectName::new("web", "p"),
+            PolicySummary { mappings: 2, earliest_expiry: Some(86_400 * 10) },
+        )]
+        .into();
+        let ours = ["a", "b"].map(|name| ObjectName::new("web", name)).into();
+        let author =
+            Author { controller_name: CONTROLLER, now: Timestamp::from_second(second).unwrap() };
+        let mut patches = patches(world, findings, &summaries, &ours, None, &author);
+        patches.pop().map(|patch| match patch {
+            Patch::Policy { status, .. } => status,
+            Patch::Ingress { .. } => panic!("no addresses are known"),
+        })
+    }
+
+    fn words(status: &CertMappingPolicyStatus, ancestor: usize) -> Vec<String> {
+        let conditions = status.ancestors[ancestor].conditions.iter();
+        conditions.map(|it| format!("{} {} {}", it.type_, it.status, it.reason)).collect()
+    }
+
+    #[test]
+    fn a_policy_without_findings_is_in_force_at_every_target() {
+        let status = status(&world(), &[], 0).unwrap();
+        assert_eq!((status.mappings, status.days_to_earliest_expiry), (Some(2), Some(10)));
+        assert_eq!(status.ancestors.len(), 2);
+        assert_eq!(
+            words(&status, 0),
+            [
+                "Accepted True Accepted",
+                "ResolvedRefs True ResolvedRefs",
+                "Programmed True Programmed"
+            ]
+        );
+        assert_eq!(status.ancestors[1].conditions[2].message, "2 mappings are in force");
+        assert_eq!(status.ancestors[0].conditions[0].observed_generation, Some(4));
+    }
+
+    #[test]
+    fn what_is_wrong_at_one_target_is_said_there_alone() {
+        let status =
+            status(&world(), &[finding("TargetNotFound", "spec.targetRefs[1]", Some("b"))], 0)
+                .unwrap();
+        assert_eq!(words(&status, 0)[0], "Accepted True Accepted");
+        assert_eq!(
+            words(&status, 1),
+            [
+                "Accepted False TargetNotFound",
+                "ResolvedRefs True ResolvedRefs",
+                "Programmed False TargetNotFound"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reference_that_does_not_resolve_leaves_the_rest_in_force() {
+        let field = "spec.oneToOne.mappings[0].account";
+        let status = status(&world(), &[finding("AccountUnusable", field, None)], 0).unwrap();
+        assert_eq!(
+            words(&status, 0),
+            [
+                "Accepted True Accepted",
+                "ResolvedRefs False AccountUnusable",
+                "Programmed True PartiallyProgrammed"
+            ]
+        );
+        assert_eq!(
+            status.ancestors[0].conditions[1].message,
+            format!("{field}: AccountUnusable it is")
+        );
+    }
+
+    #[test]
+    fn what_stands_there_is_not_written_again_and_foreign_entries_stay() {
+        let mut world = world();
+        let name = ObjectName::new("web", "p");
+        let foreign = PolicyAncestorStatus {
+            ancestor_ref: AncestorRef {
+                group: "x".to_owned(),
+                kind: "y".to_owned(),
+                namespace: None,
+                name: "z".to_owned(),
+            },
+            controller_name: "example.org/other".to_owned(),
+            conditions: Vec::new(),
+        };
+        let there =
+            CertMappingPolicyStatus { ancestors: vec![foreign.clone()], ..Default::default() };
+        world.statuses.policies.insert(name.clone(), there);
+        let first = status(&world, &[], 100).unwrap();
+        assert_eq!((first.ancestors.len(), &first.ancestors[0]), (3, &foreign));
+        world.statuses.policies.insert(name.clone(), first.clone());
+        assert_eq!(status(&world, &[], 200), None, "nothing differs");
+        let changed = status(&world, &[finding("NoTrust", "spec.trust", None)], 300).unwrap();
+        let time = |status: &CertMappingPolicyStatus, index: usize| {
+            status.ancestors[1].conditions[index].last_transition_time.0.as_second()
+        };
+        assert_eq!((time(&changed, 0), time(&changed, 1), time(&changed, 2)), (100, 300, 100));
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        assert_eq!(shorten("ééé", 5), "é…");
+        let many: Vec<Finding> =
+            (0..9).map(|_| finding("NoTrust", &"x".repeat(900), None)).collect();
+        let text = message(&many.iter().collect::<Vec<_>>());
+        assert!(text.len() <= LONGEST_MESSAGE && text.ends_with("(and 6 more)"), "{text}");
+    }
+}
