@@ -423,7 +423,7 @@ mod tests {
         world.statuses.policies.insert(name.clone(), there);
         let first = status(&world, &[], 100).unwrap();
         assert_eq!((first.ancestors.len(), &first.ancestors[0]), (3, &foreign));
-        world.statuses.policies.insert(name.clone(), first.clone());
+        world.statuses.policies.insert(name, first);
         assert_eq!(status(&world, &[], 200), None, "nothing differs");
         let changed = status(&world, &[finding("NoTrust", "spec.trust", None)], 300).unwrap();
         let time = |status: &CertMappingPolicyStatus, index: usize| {

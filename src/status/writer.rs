@@ -141,7 +141,7 @@ async fn apply(client: &Client, patch: &Patch) -> Result<(), String> {
                     name,
                     version.as_deref(),
                     "CertMappingPolicy",
-                    json!(status),
+                    &json!(status),
                 );
                 let api: Api<CertMappingPolicy> = Api::namespaced(client.clone(), &name.namespace);
                 api.patch_status(&name.name, &params, &ApiPatch::Apply(body)).await.map(drop)
@@ -152,7 +152,7 @@ async fn apply(client: &Client, patch: &Patch) -> Result<(), String> {
                     name,
                     None,
                     "Ingress",
-                    json!({"loadBalancer": status}),
+                    &json!({"loadBalancer": status}),
                 );
                 let api: Api<Ingress> = Api::namespaced(client.clone(), &name.namespace);
                 api.patch_status(&name.name, &params, &ApiPatch::Apply(body)).await.map(drop)
@@ -172,7 +172,7 @@ fn body(
     name: &ObjectName,
     version: Option<&str>,
     kind: &str,
-    status: Value,
+    status: &Value,
 ) -> Value {
     let mut metadata = json!({"name": name.name, "namespace": name.namespace});
     if let (Some(version), Some(metadata)) = (version, metadata.as_object_mut()) {

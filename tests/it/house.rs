@@ -294,17 +294,7 @@ fn every_file_says_what_it_is_for() {
 #[test]
 fn banned_crates_are_not_in_the_tree() {
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args([
-        "tree",
-        "--target",
-        "all",
-        "-e",
-        "normal,build",
-        "--prefix",
-        "none",
-        "--offline",
-        "--locked",
-    ]);
+    cargo.args(["tree", "--target", "all", "-e", "normal,build", "--prefix", "none", "--locked"]);
     let (ok, tree) = super::support::run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));
     assert!(ok && tree.contains("aws-lc-rs v"), "{tree}");
     for name in BANNED {

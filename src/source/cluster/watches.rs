@@ -174,7 +174,10 @@ fn one(
     api: Api<DynamicObject>,
 ) -> BoxStream<'static, (usize, What)> {
     let config = watcher::Config::default().page_size(PAGE);
-    let config = watched.fields.map_or(config.clone(), |fields| config.fields(fields));
+    let config = match watched.fields {
+        Some(fields) => config.fields(fields),
+        None => config,
+    };
     let backoff = ExponentialBuilder::default()
         .with_min_delay(BACKOFF.0)
         .with_max_delay(BACKOFF.1)
