@@ -10,8 +10,10 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<ExitCode> {
-    let filter = EnvFilter::try_from_env("CERTMAP_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error,kube_runtime=error"));
+    let wanted = std::env::var("CERTMAP_LOG").unwrap_or_else(|_| "info".to_owned());
+    // What goes wrong with watches is said by certmap itself.
+    let filter = EnvFilter::try_new(format!("kube_client=error,kube_runtime=error,{wanted}"))
+        .context("CERTMAP_LOG: write a level (info), or a filter of the tracing crate")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -120,6 +120,7 @@ async fn run(
             return;
         }
     };
+    metrics.watches(|_| false);
     let (nudge, nudges) = mpsc::channel(1);
     let again = move || {
         // One that waits already does for both.
@@ -180,7 +181,7 @@ impl Plane {
 
     fn wait(&self, what: &str) {
         if self.admin.waits_for(what) {
-            tracing::info!("waiting for {what}");
+            tracing::info!("nothing is served yet: {what}");
         }
     }
 

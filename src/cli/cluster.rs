@@ -113,7 +113,9 @@ impl StatusArguments {
         if self.publish_node_addresses && pod.is_none() {
             anyhow::bail!("--publish-node-addresses needs --pod-name (or POD_NAME)");
         }
-        let anyone = || format!("certmap-{}", std::process::id());
+        // In a container the process id is 1 everywhere.
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let anyone = || format!("{}-{}", host.trim(), std::process::id());
         let identity = self.pod_name.clone().unwrap_or_else(anyone);
         Ok(ClusterSettings {
             access: access.access(),

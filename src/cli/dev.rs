@@ -27,7 +27,7 @@ pub(super) struct DevArguments {
 pub(super) async fn dev(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let backend = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
     let manifests = prepare(&arguments.directory, backend.local_addr()?, Timestamp::now())?;
-    tokio::spawn(whoami(backend));
+    tokio::spawn(whoami(backend, "whoami"));
     let mut settings = arguments.serve.settings(app::Source::Directory(manifests));
     if !arguments.public {
         (settings.http, settings.https) = (loopback(settings.http), loopback(settings.https));

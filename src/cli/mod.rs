@@ -185,7 +185,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Dev(arguments) => runtime()?.block_on(dev::dev(arguments)),
         Command::Validate(arguments) => validate::validate(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
-        Command::Whoami(arguments) => runtime()?.block_on(whoami::serve(&arguments)),
+        Command::Whoami(arguments) => runtime()?.block_on(whoami::serve(arguments)),
         Command::Crds => {
             print(&crd_yaml())?;
             Ok(ExitCode::SUCCESS)

@@ -8,22 +8,23 @@ mod account;
 mod attach;
 mod backends;
 mod certificates;
+mod classes;
 mod dependency;
 mod finding;
+mod hosts;
 mod lint;
 mod options;
 mod policy;
 mod references;
-mod routes;
 mod server_certificates;
+mod share;
 mod summary;
 mod world;
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use k8s_openapi::api::networking::v1::Ingress;
 
 pub use finding::{Finding, Severity};
 pub use lint::lint;
@@ -35,15 +36,13 @@ pub use world::{Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, Statuse
 use attach::{Attachments, KeptPolicies};
 use backends::{Backends, KeptBackends, Reached};
 use certificates::LastGood;
-use routes::{Hosts, Router};
+use classes::{Belonging, belonging};
+use hosts::{KeptHosts, KeptTls, hosts};
 use server_certificates::{KeptCertificates, ServerCertificateReader};
+use share::Share;
 
-use crate::identity::Fingerprint;
-use crate::policy::Policy;
-use crate::snapshot::{
-    ClientCertificateTerms, HostTable, IdentityHeaders, ServerCertificates, Snapshot, Tls,
-    VirtualHost, server_config,
-};
+use crate::policy::{Guard, Policy};
+use crate::snapshot::{IdentityHeaders, Snapshot};
 
 /// What the next compilation may take over.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +50,9 @@ pub struct Reuse {
     policies: KeptPolicies,
     backends: KeptBackends,
     certificates: KeptCertificates,
+    shares: HashMap<ObjectName, Arc<Share>>,
+    hosts: KeptHosts,
+    tls: KeptTls,
     last_good: LastGood,
     generation: u64,
 }
@@ -94,88 +96,95 @@ pub fn compile(
     );
     let mut backends = Backends::new(world, options, &previous.backends);
     let mut server_certificates = ServerCertificateReader::new(world, &previous.certificates);
-    let mut router =
-        Router::new(world, options, &mut attachments, &mut backends, &mut server_certificates);
-    router.route_all();
-    let Router { hosts, certificates, reached, mut findings, .. } = router;
-    findings.extend(unprotected(&reached));
+    let mut findings = Vec::new();
+    let mut shares: Vec<Arc<Share>> = Vec::with_capacity(world.ingresses.len());
+    for (name, ingress) in oldest_first(world) {
+        match belonging(world, options, ingress) {
+            Belonging::Ours(class) => {
+                let guard = attachments.guard(name, ingress, class);
+                let earlier = previous.shares.get(name);
+                shares.push(Share::of(name, ingress, guard, &mut backends, earlier));
+                server_certificates.take(name, ingress);
+            }
+            Belonging::Other(class) => findings.extend(passed_over(name, class, options)),
+        }
+    }
+    let hosts = hosts(&shares, &previous.hosts);
+    findings.extend(shares.iter().flat_map(|share| share.findings.iter().cloned()));
+    findings.extend(hosts::findings(&hosts));
+    findings.extend(unprotected(&shares));
     attachments.unattached();
+    let (certificates, expiries) = server_certificates.table(options);
     findings.append(&mut attachments.findings);
+    findings.append(&mut server_certificates.findings);
     findings.sort();
     findings.dedup();
-    let fallback =
-        options.default_certificate.as_ref().and_then(|name| server_certificates.get(name).0);
-    let certificates = ServerCertificates {
-        by_host: certificates,
-        fallback: fallback.unwrap_or_else(|| options.fallback_certificate.clone()),
-    };
-    let mut policies: Vec<Arc<Policy>> =
-        policies_of(hosts.values().flat_map(HashMap::values)).collect();
-    policies.sort_by(|a, b| a.name.cmp(&b.name));
-    policies.dedup_by(|a, b| Arc::ptr_eq(a, b));
     // Of every policy, in force or not: a name that identifies does so on every route.
     let headers = world.policies.values().filter_map(PolicyObject::user_header);
     let identity_headers = IdentityHeaders::new(headers);
-    let (hosts, tls) = virtual_hosts(hosts, certificates)?;
+    let policies = policies_of(&shares);
+    let (table, tls, kept_tls) = hosts::tables(&hosts, certificates, &previous.tls)?;
     let generation = previous.generation + 1;
-    let snapshot = Snapshot { generation, hosts, tls, identity_headers, policies };
+    let snapshot = Snapshot { generation, hosts: table, tls, identity_headers, policies };
     let summaries = attachments.kept.values().flat_map(|kept| kept.summaries.iter().cloned());
     let summaries = summaries.collect();
-    let expiries = server_certificates.expiries();
     let reuse = Reuse {
         policies: attachments.kept,
         last_good: attachments.last_good,
         backends: backends.kept,
         certificates: server_certificates.kept,
+        shares: shares.into_iter().map(|share| (share.name.clone(), share)).collect(),
+        hosts,
+        tls: kept_tls,
         generation,
     };
     Ok(Compiled { snapshot, findings, summaries, expiries, ours: attachments.met, reuse })
 }
 
-fn policies_of<'a>(
-    routes: impl Iterator<Item = &'a crate::snapshot::Route>,
-) -> impl Iterator<Item = Arc<Policy>> {
-    routes.flat_map(|route| route.guard.policies().iter().cloned())
+fn oldest_first(world: &World) -> Vec<(&ObjectName, &Arc<Ingress>)> {
+    let mut ingresses: Vec<(&ObjectName, &Arc<Ingress>)> = world.ingresses.iter().collect();
+    ingresses.sort_by_key(|(name, ingress)| {
+        (ingress.metadata.creation_timestamp.as_ref().map(|time| time.0), *name)
+    });
+    ingresses
 }
 
-/// Terms, and the configuration that asks by them.
-type Asking = (Arc<ClientCertificateTerms>, Arc<ServerConfig>);
+fn policies_of(shares: &[Arc<Share>]) -> Vec<Arc<Policy>> {
+    let mut policies: Vec<&Arc<Policy>> =
+        shares.iter().flat_map(|share| share.guard.policies()).collect();
+    policies.sort_by(|a, b| (&a.name, Arc::as_ptr(a)).cmp(&(&b.name, Arc::as_ptr(b))));
+    policies.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    policies.into_iter().cloned().collect()
+}
 
-/// Hosts with the same terms share one TLS configuration.
-fn virtual_hosts(
-    hosts: Hosts,
-    certificates: ServerCertificates,
-) -> Result<(HostTable<Arc<VirtualHost>>, Tls), CompileError> {
-    let certificates = Arc::new(certificates);
-    let plain = server_config(&ClientCertificateTerms::default(), certificates.clone())?;
-    let mut shared: HashMap<(Option<Fingerprint>, bool), Asking> = HashMap::new();
-    let (mut table, mut asking) = (HostTable::default(), HostTable::default());
-    for (pattern, routes) in hosts {
-        let policies: Vec<Arc<Policy>> = policies_of(routes.values()).collect();
-        let terms = ClientCertificateTerms::of(&policies);
-        let (terms, config) = if terms.asks {
-            let (terms, config) = match shared.entry((terms.trust, terms.hints.is_empty())) {
-                Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(vacant) => {
-                    let config = server_config(&terms, certificates.clone())?;
-                    vacant.insert((Arc::new(terms), config)).clone()
-                }
-            };
-            (terms, Some(config))
-        } else {
-            (Arc::new(terms), None)
-        };
-        asking.insert(pattern.clone(), config);
-        table.insert(pattern.clone(), Arc::new(VirtualHost::new(pattern, terms, routes)));
-    }
-    Ok((table, Tls { plain, asking }))
+/// In a directory somebody meant it for certmap; in a cluster it may be another's.
+fn passed_over(name: &ObjectName, class: Option<&str>, options: &Options) -> Option<Finding> {
+    let class = class.filter(|_| options.directory)?;
+    Some(Finding {
+        severity: Severity::Warning,
+        object: ObjectRef { kind: ObjectKind::Ingress, name: name.clone() },
+        target: None,
+        field: "spec.ingressClassName".to_owned(),
+        reason: "ClassIgnored",
+        message: format!(
+            "class {class} is not certmap's: the Ingress is passed over; write ingressClassName: {}",
+            options.class_name
+        ),
+    })
 }
 
 /// A way past a policy: a route without one to a Service that another route protects.
-fn unprotected(reached: &Reached) -> impl Iterator<Item = Finding> {
-    let both =
-        reached.iter().filter(|(_, (open, policed))| !open.is_empty() && !policed.is_empty());
-    both.map(|(service, (open, policed))| Finding {
+fn unprotected(shares: &[Arc<Share>]) -> Vec<Finding> {
+    let mut reached = Reached::new();
+    for share in shares {
+        let is_open = matches!(share.guard, Guard::Open);
+        for (service, way) in &share.ways {
+            let (open, policed) = reached.entry(service).or_default();
+            if is_open { open.push(way) } else { policed.push(way) }
+        }
+    }
+    reached.retain(|_, (open, policed)| !open.is_empty() && !policed.is_empty());
+    let finding = |(service, (open, policed)): (&ObjectName, (Vec<&str>, Vec<&str>))| Finding {
         severity: Severity::Warning,
         object: ObjectRef { kind: ObjectKind::Service, name: service.clone() },
         target: None,
@@ -186,5 +195,6 @@ fn unprotected(reached: &Reached) -> impl Iterator<Item = Finding> {
             open.join(", "),
             policed.join(", ")
         ),
-    })
+    };
+    reached.into_iter().map(finding).collect()
 }

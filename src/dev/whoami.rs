@@ -9,16 +9,25 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-/// Answers every request with the request's own head, the user on top. Ends with the program.
-pub async fn whoami(listener: TcpListener) {
+const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+
+/// Answers every request with the request's own head, the user on top; `x-served-by` is `name` and the port. Ends with the
+/// program.
+pub async fn whoami(listener: TcpListener, name: &str) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let served_by = HeaderValue::try_from(format!("{name}:{port}"));
+    let served_by = served_by.unwrap_or_else(|_| HeaderValue::from_static("whoami"));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
+        let served_by = served_by.clone();
         tokio::spawn(async move {
-            let answer = |request: Request<Incoming>| async move {
-                Ok::<_, Infallible>(answer_to(&request))
+            let answer = |request: Request<Incoming>| {
+                let mut response = answer_to(&request);
+                response.headers_mut().insert(SERVED_BY, served_by.clone());
+                async move { Ok::<_, Infallible>(response) }
             };
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -75,6 +75,21 @@ pub enum Guard {
 }
 
 impl Guard {
+    /// Whether both are the very same policies, or refuse in the same words.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Open, Self::Open) => true,
+            (Self::Policed(a), Self::Policed(b)) => {
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| Arc::ptr_eq(a, b))
+            }
+            (Self::Shut { code: a, reason: why }, Self::Shut { code: b, reason: how }) => {
+                a == b && why == how
+            }
+            _ => false,
+        }
+    }
+
     /// The policies; none where the route is open or shut.
     #[must_use]
     pub fn policies(&self) -> &[Arc<Policy>] {

@@ -173,6 +173,9 @@ impl From<UpstreamError> for Rejection {
             StatusCode::SERVICE_UNAVAILABLE => {
                 ("503", "Service unavailable", "No server is there to answer.")
             }
+            StatusCode::NOT_IMPLEMENTED => {
+                ("501", "Not implemented", "There is no server of a kind that can be asked.")
+            }
             StatusCode::GATEWAY_TIMEOUT => {
                 ("504", "Gateway timeout", "The server did not answer in time.")
             }

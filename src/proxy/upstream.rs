@@ -1,8 +1,10 @@
 //! The backend's side: pooled connections, one request at a time, and the permit that it takes.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
@@ -17,8 +19,9 @@ use super::body::{BodyError, RequestBody};
 use super::forwarded::Arrival;
 use super::headers::{self, HeaderError};
 use super::upgrade::{is_unasked, is_websocket};
+use crate::lookup::{NameError, NameLookup};
 use crate::policy::Permit;
-use crate::snapshot::{Backend, IdentityHeaders};
+use crate::snapshot::{Backend, IdentityHeaders, Target};
 
 /// A dead endpoint costs one connect timeout each: not more than this many.
 const MOST_ENDPOINTS: usize = 3;
@@ -56,6 +59,10 @@ impl Default for Timeouts {
 pub(super) enum UpstreamError {
     #[error("no ready endpoint")]
     NoEndpoints,
+    #[error("the backend is no Service")]
+    Unsupported,
+    #[error("{0}")]
+    Name(#[from] NameError),
     #[error("{0} cannot be connected to: {1}")]
     Connect(SocketAddr, String),
     #[error("{0} does not accept connections in time")]
@@ -78,9 +85,12 @@ impl UpstreamError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::NoEndpoints => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Connect(..) | Self::Broken(..) | Self::Unasked(_) | Self::Header(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Self::Name(_)
+            | Self::Connect(..)
+            | Self::Broken(..)
+            | Self::Unasked(_)
+            | Self::Header(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientBody(_) | Self::Target => StatusCode::BAD_REQUEST,
         }
@@ -91,6 +101,7 @@ impl UpstreamError {
 #[derive(Clone, Debug)]
 pub(super) struct Upstream {
     client: Client<HttpConnector, RequestBody>,
+    names: Arc<NameLookup>,
     timeouts: Timeouts,
 }
 
@@ -110,7 +121,7 @@ impl Upstream {
             .pool_idle_timeout(timeouts.idle)
             .set_host(false)
             .build(connector);
-        Self { client, timeouts }
+        Self { client, names: Arc::new(NameLookup::new()), timeouts }
     }
 
     /// How long a tunnel may be silent.
@@ -135,7 +146,8 @@ impl Upstream {
         frame(&mut parts, &body);
         let target = parts.uri.path_and_query().cloned().ok_or(UpstreamError::Target)?;
         let mut failure = UpstreamError::NoEndpoints;
-        for endpoint in backend.in_turn().take(MOST_ENDPOINTS) {
+        let endpoints = self.endpoints(backend).await?;
+        for endpoint in backend.in_turn(&endpoints).take(MOST_ENDPOINTS) {
             let uri = uri(endpoint, &target).ok_or(UpstreamError::Target)?;
             match self.send(attempt(&parts, uri, &body), &body, endpoint).await {
                 Ok(response) if is_unasked(&response, websocket) => {
@@ -151,6 +163,23 @@ impl Upstream {
             }
         }
         Err(failure)
+    }
+
+    /// Where the backend can be reached now.
+    async fn endpoints<'a>(
+        &self,
+        backend: &'a Backend,
+    ) -> Result<Cow<'a, [SocketAddr]>, UpstreamError> {
+        match &backend.target {
+            Target::Endpoints(endpoints) => Ok(Cow::Borrowed(endpoints)),
+            Target::Name(name, port) => {
+                let found =
+                    tokio::time::timeout(self.timeouts.connect, self.names.find(name, *port));
+                let found = found.await.unwrap_or(Err(NameError::NoAnswer));
+                Ok(Cow::Owned(found?))
+            }
+            Target::Unsupported => Err(UpstreamError::Unsupported),
+        }
     }
 
     async fn send(

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::backend::Target;
 use super::route::{PathPattern, Route, VirtualHost};
 use super::store::Snapshot;
 use crate::policy::{Guard, Module, Policy};
@@ -49,8 +50,16 @@ fn route((path, route): (&PathPattern, &Route)) -> Value {
         "ingress": &*route.ingress,
         "policies": guard,
         "backend": &*route.backend.name,
-        "endpoints": route.backend.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "endpoints": endpoints(&route.backend.target),
     })
+}
+
+fn endpoints(target: &Target) -> Vec<String> {
+    match target {
+        Target::Endpoints(endpoints) => endpoints.iter().map(ToString::to_string).collect(),
+        Target::Name(name, port) => vec![format!("{name}:{port}")],
+        Target::Unsupported => Vec::new(),
+    }
 }
 
 fn policy(policy: &Policy) -> Value {

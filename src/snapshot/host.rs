@@ -111,6 +111,20 @@ impl<T> HostTable<T> {
         }
     }
 
+    /// Whether both have the same patterns with the same values.
+    pub fn is_same(&self, other: &Self, same: impl Fn(&T, &T) -> bool) -> bool {
+        let all = |a: &HashMap<HostName, T>, b: &HashMap<HostName, T>| {
+            a.len() == b.len()
+                && a.iter().all(|(host, value)| b.get(host).is_some_and(|it| same(value, it)))
+        };
+        let any = match (&self.any, &other.any) {
+            (Some(a), Some(b)) => same(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        any && all(&self.exact, &other.exact) && all(&self.wildcard, &other.wildcard)
+    }
+
     /// Everything in it, in no order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.exact.values().chain(self.wildcard.values()).chain(&self.any)

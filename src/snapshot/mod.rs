@@ -13,7 +13,7 @@ mod store;
 mod terms;
 mod tls;
 
-pub use backend::Backend;
+pub use backend::{Backend, Target};
 pub use host::{HostName, HostPattern, HostTable};
 pub use identity_headers::IdentityHeaders;
 pub use path::{AmbiguousPath, canonical, unambiguous};

@@ -17,6 +17,15 @@ pub struct ServerCertificates {
     pub fallback: Arc<CertifiedKey>,
 }
 
+impl ServerCertificates {
+    /// Whether the very same certificates are shown for the same hosts.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.fallback, &other.fallback)
+            && self.by_host.is_same(&other.by_host, Arc::ptr_eq)
+    }
+}
+
 impl ResolvesServerCert for ServerCertificates {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let host = client_hello.server_name().and_then(HostName::parse);

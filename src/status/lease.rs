@@ -53,8 +53,9 @@ impl Election {
                 Ok(Err(error)) => tracing::debug!(%error, "the lease cannot be renewed or taken"),
                 Err(_) => tracing::debug!("the lease cannot be renewed or taken in time"),
             }
-            // Before the others may take it.
-            let lost = self.renewed.is_some_and(|at| at.elapsed() + INTERVAL >= DURATION);
+            // Before the others may take it, which is before the next look if that takes as long as it may.
+            let next = INTERVAL + LIMIT;
+            let lost = self.renewed.is_some_and(|at| at.elapsed() + next >= DURATION);
             if lost {
                 self.renewed = None;
             }

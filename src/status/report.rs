@@ -125,7 +125,7 @@ impl Policy<'_> {
             |entry: &&PolicyAncestorStatus| entry.controller_name == author.controller_name;
         let foreign = there.ancestors.iter().filter(|entry| !is_ours(entry)).cloned();
         let mut ancestors: Vec<PolicyAncestorStatus> = foreign.collect();
-        for ancestor_ref in self.ancestors(world, &ancestors) {
+        for ancestor_ref in self.ancestors(world, &ancestors, author.controller_name) {
             let earlier = there
                 .ancestors
                 .iter()
@@ -152,7 +152,12 @@ impl Policy<'_> {
     }
 
     /// The Ingresses that it targets and the classes whose default it is. A target of another controller is its to speak of.
-    fn ancestors(&self, world: &World, foreign: &[PolicyAncestorStatus]) -> Vec<AncestorRef> {
+    fn ancestors(
+        &self,
+        world: &World,
+        foreign: &[PolicyAncestorStatus],
+        controller: &str,
+    ) -> Vec<AncestorRef> {
         let targets: Vec<String> = match self.object {
             PolicyObject::Readable(policy) => {
                 policy.spec.target_refs.iter().map(|target| target.name.clone()).collect()
@@ -165,7 +170,10 @@ impl Policy<'_> {
             namespace: Some(self.name.namespace.clone()),
             name,
         };
-        let classes = world.ingress_classes.iter().filter(|(_, class)| self.is_default_of(class));
+        let classes = world.ingress_classes.iter().filter(|(_, class)| {
+            let of = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
+            of == Some(controller) && self.is_default_of(class)
+        });
         let classes = classes.map(|(name, _)| AncestorRef {
             group: NETWORKING.to_owned(),
             kind: "IngressClass".to_owned(),

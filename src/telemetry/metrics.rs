@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use super::process;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct RequestLabels {
@@ -174,9 +176,12 @@ impl Metrics {
 
     /// A request was decided upon: `code` is "admitted" or the code of the refusal.
     pub fn decision(&self, policy: &Arc<str>, mechanism: &'static str, code: &'static str) {
-        self.decisions
-            .get_or_create(&DecisionLabels { policy: policy.clone(), mechanism, code })
-            .inc();
+        let labels = DecisionLabels { policy: policy.clone(), mechanism, code };
+        if self.decisions.get(&labels).is_none() {
+            let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+            decided.insert(labels.clone());
+        }
+        self.decisions.get_or_create(&labels).inc();
     }
 
     /// A handshake ended: "ok", "failed" or "timeout".
@@ -259,7 +264,9 @@ impl Metrics {
     pub fn text(&self, now: f64) -> Result<String, fmt::Error> {
         self.age.set((now - self.compiled.get()).max(0.0));
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        process::write(&mut text)?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }

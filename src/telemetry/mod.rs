@@ -7,6 +7,7 @@ mod access_log;
 mod admin;
 mod json;
 mod metrics;
+mod process;
 mod record;
 mod rotation;
 mod w3c;

@@ -40,7 +40,7 @@ fn snapshot(generation: u64, endpoints: Option<&[SocketAddr]>) -> Snapshot {
     let route = |endpoints: &[SocketAddr]| Route {
         ingress: "web/a".into(),
         guard: Guard::Open,
-        backend: Arc::new(Backend::new("web/a:80", endpoints.into())),
+        backend: Arc::new(Backend::new("web/a:80", Target::Endpoints(endpoints.into()))),
     };
     let routes: HashMap<_, _> = endpoints
         .map(|endpoints| (PathPattern::new("/", false), route(endpoints)))

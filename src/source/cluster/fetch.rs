@@ -66,10 +66,7 @@ pub(super) async fn list(
         let api = api(client, watched, &scope);
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let list = match api.list(&page).await {
-                Err(Error::Api(status)) if watched.optional && status.code == 404 => break,
-                list => list?,
-            };
+            let list = api.list(&page).await?;
             found.extend(list.items);
             page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if page.continue_token.is_none() {

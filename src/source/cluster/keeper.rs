@@ -60,9 +60,12 @@ impl Keeper {
         self.unreadable.values().cloned().collect()
     }
 
-    /// Objects that are to be fetched, each once.
-    pub(super) fn newly_wanted(&mut self) -> Vec<ObjectRef> {
-        self.newly_wanted.drain().collect()
+    /// Objects that are to be fetched, each once. Those of a kind that is still being listed may yet come with the list.
+    pub(super) fn newly_wanted(
+        &mut self,
+        is_listed: impl Fn(ObjectKind) -> bool,
+    ) -> Vec<ObjectRef> {
+        self.newly_wanted.extract_if(|reference| is_listed(reference.kind)).collect()
     }
 
     /// An object came or changed.
@@ -82,7 +85,7 @@ impl Keeper {
         let world = match object {
             Ok(object) => self.put(&reference, object),
             Err((field, message, targets)) => {
-                if targets.partial {
+                if targets.partial && kind == ObjectKind::CertMappingPolicy {
                     self.suspects.insert(reference.name.clone());
                 }
                 self.put_unreadable(&reference, field, &message, targets.names)
@@ -160,7 +163,9 @@ impl Keeper {
     /// Whether the object is new or different, and anything depends on it.
     fn put(&mut self, reference: &ObjectRef, object: Object) -> bool {
         let was_unreadable = self.unreadable.remove(reference).is_some();
-        self.suspects.remove(&reference.name);
+        if reference.kind == ObjectKind::CertMappingPolicy {
+            self.suspects.remove(&reference.name);
+        }
         if self.world.get(reference).is_some_and(|known| known == object) {
             return was_unreadable;
         }
@@ -190,7 +195,7 @@ impl Keeper {
         if is_policy && !has_good {
             let unreadable = PolicyObject::Unreadable { targets };
             self.world.policies.insert(reference.name.clone(), unreadable);
-        } else if has_good {
+        } else if is_policy {
             self.suspects.remove(&reference.name);
         }
         let consequence = match (has_good, is_policy) {
@@ -313,7 +318,7 @@ mod tests {
         assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eA==")), Change::Nothing);
         assert!(keeper.world.secrets.is_empty());
         keeper.apply(ObjectKind::Ingress, ingress("a"));
-        let wanted = keeper.newly_wanted();
+        let wanted = keeper.newly_wanted(|_| true);
         assert_eq!(wanted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["Secret web/a"]);
         assert_eq!(keeper.fetched(&wanted[0], Some(secret("a", "eA=="))), Change::World);
         assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eA==")), Change::Nothing);

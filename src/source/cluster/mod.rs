@@ -103,8 +103,8 @@ pub async fn watch_cluster(
                 }
             }
         }
-        for reference in keeper.newly_wanted() {
-            if watches.is_listed(reference.kind) && covers(&scope.namespaces, &reference) {
+        for reference in keeper.newly_wanted(|kind| watches.is_listed(kind)) {
+            if covers(&scope.namespaces, &reference) {
                 fetches.push(fetch::now(client.clone(), reference));
             }
         }
@@ -170,11 +170,23 @@ pub async fn read_cluster(
 ) -> Result<(World, BTreeMap<ObjectRef, Finding>), kube::Error> {
     let mut keeper = Keeper::new(scope.default_certificate.clone());
     for watched in kinds::ALL.iter().filter(|watched| !watched.referenced_only) {
-        for object in fetch::list(client, watched, &scope.namespaces).await? {
-            keeper.apply(watched.kind, object);
+        let is_class = watched.kind == ObjectKind::IngressClass;
+        let by_name = is_class && !scope.namespaces.is_empty();
+        match fetch::list(client, watched, &scope.namespaces).await {
+            Ok(objects) => objects.into_iter().for_each(|object| {
+                keeper.apply(watched.kind, object);
+            }),
+            Err(kube::Error::Api(status))
+                if (watched.optional || by_name) && matches!(status.code, 403 | 404) =>
+            {
+                if is_class {
+                    keeper.classes_unknown(true);
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
-    for reference in keeper.newly_wanted() {
+    for reference in keeper.newly_wanted(|_| true) {
         if covers(&scope.namespaces, &reference) {
             let object = fetch::get(client, &reference).await?;
             keeper.fetched(&reference, object);
