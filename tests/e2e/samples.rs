@@ -12,8 +12,10 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Each sample, and who gets what at which path of its host.
-const SAMPLES: &[(&str, &[(&str, &str, &str)])] = &[
+/// A sample, and who gets what at which path of its host.
+type Sample<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)]);
+
+const SAMPLES: &[Sample<'static>] = &[
     (
         "one-to-one",
         &[

@@ -69,7 +69,11 @@ fn conditions_say_what_became_of_a_policy() {
     until(&site, "p", "Programmed", "True", "PartiallyProgrammed");
     // An event says so too, once.
     let events = || {
-        let all = site.namespace.get(&["events", "--field-selector", "reason=AccountUnusable"]);
+        let all = site.namespace.get(&[
+            "events",
+            "--field-selector",
+            "reason=AccountUnusable,involvedObject.name=p",
+        ]);
         all["items"].as_array().unwrap().clone()
     };
     eventually("the event", || if events().is_empty() { Err("none".to_owned()) } else { Ok(()) });

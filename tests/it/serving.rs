@@ -9,7 +9,7 @@ use rustls::version::TLS13;
 use serde_json::Value;
 
 use super::support::backend::Backend;
-use super::support::clients::{curl, curl_http};
+use super::support::clients::{Go, curl, curl_http};
 use super::support::manifests::{ingress, ingress_with, policy, service};
 use super::support::server::Server;
 use super::support::tls::{Client, get, reply, request};
@@ -287,6 +287,35 @@ fn the_end_waits_for_what_is_open() {
     assert_eq!(server.exit_code(), Some(0));
     assert!(TcpStream::connect(server.http).is_err());
     server.logged(|line| line.contains("/slow") && line.contains("\"status\":200"));
+}
+
+#[test]
+fn told_to_stop_it_serves_on_until_everybody_knows() {
+    let site = Site::with_alice(REQUIRE);
+    let mut server = Server::start_with(
+        &site.manifests(),
+        &site.path("access.log"),
+        "json",
+        &["--drain-delay", "2"],
+    );
+    // Built, and connected, before the end begins.
+    let mut h2 = Go::start(&site, server.https, "alice", "app.test", &["-http2"]);
+    assert_eq!(h2.get("/")["status"], 200);
+    let mut kept = TcpStream::connect(server.http).unwrap();
+    let before = get(&mut kept, "open.test", "/");
+    assert!(before.status == 200 && !before.head.contains("connection: close"), "{before:?}");
+    server.terminate();
+    super::support::server::wait("the end of readiness", || server.admin("/readyz").0 == 503);
+    assert_eq!(server.admin("/healthz").0, 200, "it is well, and is not to be killed");
+    for mut stream in [kept, TcpStream::connect(server.http).unwrap()] {
+        let answer = get(&mut stream, "open.test", "/");
+        assert!(answer.status == 200 && answer.head.contains("connection: close"), "{answer:?}");
+    }
+    // Over HTTP/2: served, and told to go away (GOAWAY), so that the next request opens another connection.
+    let answers = [h2.get("/"), h2.get("/")];
+    assert!(answers.iter().all(|answer| answer["status"] == 200), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer["reused"] == false), "{answers:?}");
+    assert_eq!(server.exit_code(), Some(0));
 }
 
 #[test]
