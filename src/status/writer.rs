@@ -90,12 +90,16 @@ async fn write(
             // What is newer knows better.
             std::future::ready(!newer.has_changed().unwrap_or(true))
         });
-        let writes = writes.map(|patch| async move { (apply(client, &patch).await, patch) });
+        let written = &written;
+        let writes = writes.map(|patch| async move {
+            let outcome = apply(client, &patch).await;
+            written(word(patch.target().0), outcome.is_ok());
+            (outcome, patch)
+        });
         let outcomes: Vec<(Result<(), String>, Patch)> =
             writes.buffer_unordered(AT_ONCE).collect().await;
         let mut failed = false;
         for (outcome, patch) in outcomes {
-            written(word(patch.target().0), outcome.is_ok());
             match outcome {
                 Ok(()) => {
                     #[expect(

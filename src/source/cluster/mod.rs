@@ -27,6 +27,9 @@ use watches::{Watches, What};
 const QUIET: Duration = Duration::from_millis(3);
 /// But not longer than this.
 const LONGEST_QUIET: Duration = Duration::from_millis(50);
+/// What was written into a status comes back, for thousands of objects at times, and nobody waits for it: this long nothing
+/// more must come, and not longer than that.
+const STATUS_QUIET: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(1));
 /// This long a change waits for objects that it refers to and that are still being fetched.
 const FETCH_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -143,9 +146,12 @@ impl Pending {
             return;
         }
         let now = Instant::now();
+        if change == Change::World && !self.world {
+            // It does not wait with statuses.
+            (self.world, self.since) = (true, None);
+        }
         self.since.get_or_insert(now);
         self.last = Some(now);
-        self.world |= change == Change::World;
     }
 
     fn is_any(&self) -> bool {
@@ -155,7 +161,8 @@ impl Pending {
     /// When it is time to tell.
     async fn due(&self, nothing_on_its_way: bool) {
         let (Some(since), Some(last)) = (self.since, self.last) else { return };
-        let quiet = (last + QUIET).min(since + LONGEST_QUIET);
+        let (quiet, longest) = if self.world { (QUIET, LONGEST_QUIET) } else { STATUS_QUIET };
+        let quiet = (last + quiet).min(since + longest);
         sleep_until(if nothing_on_its_way { quiet } else { since + FETCH_PATIENCE }).await;
     }
 }
