@@ -283,6 +283,58 @@ fn compilations(rounds: usize) -> (f64, f64, f64) {
     (median(fresh), median(reused), large)
 }
 
+/// 1,000 hosts, 5,000 Ingresses, 100 policies with 100,000 mappings: anew, after an edit of one policy, after one endpoint's
+/// change.
+fn large_cluster(rounds: usize) -> [f64; 3] {
+    let options = app::options(true, app::Rules::default()).unwrap();
+    let meta = |name: String| json!({"name": name, "namespace": "web"});
+    let policy = |index: usize, user: &str| {
+        let targets: Vec<Value> = (0..10).map(|t| json!({"group": "networking.k8s.io", "kind": "Ingress", "name": format!("i-{}-0", index * 10 + t)})).collect();
+        let mapping = |m: usize| json!({"name": format!("m{m}"), "sha256": Fingerprint::of(&[index, m].map(usize::to_be_bytes).concat()).to_string(), "account": {"userName": user}});
+        let mappings: Vec<Value> = (0..1_000).map(mapping).collect();
+        let policy = json!({"apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy", "metadata": meta(format!("p-{index}")),
+            "spec": {"targetRefs": targets, "sslFlags": ["Ssl"], "oneToOne": {"mappings": mappings}}});
+        Object::Policy(object(policy))
+    };
+    let slice = |address: String| {
+        let metadata = json!({"name": "svc", "namespace": "web", "labels": {"kubernetes.io/service-name": "svc"}});
+        Object::EndpointSlice(object(
+            json!({"metadata": metadata, "addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": [address]}]}),
+        ))
+    };
+    let mut world = World::default();
+    for (host, index) in (0..1_000).flat_map(|host| (0..5).map(move |index| (host, index))) {
+        let service = if (host, index) == (0, 0) { "svc" } else { "other" };
+        let backend = json!({"service": {"name": service, "port": {"number": 80}}});
+        let rules = json!([{"host": format!("h{host}.test"), "http": {"paths": [{"path": format!("/{index}"), "pathType": "Prefix", "backend": backend}]}}]);
+        world.apply(Object::Ingress(object(json!({"metadata": meta(format!("i-{host}-{index}")), "spec": {"ingressClassName": "certmap", "rules": rules}}))));
+    }
+    for name in ["svc", "other"] {
+        world.apply(Object::Service(object(
+            json!({"metadata": meta(name.to_owned()), "spec": {"ports": [{"port": 80}]}}),
+        )));
+    }
+    (0..100).for_each(|index| world.apply(policy(index, "user")));
+    let mut times = [const { Vec::new() }; 3];
+    let mut compiled = compile(&world, &Reuse::default(), &options).unwrap();
+    for round in 0..rounds {
+        let changes = [policy(7, &format!("user-{round}")), slice(format!("10.0.0.{}", round + 1))];
+        let started = Instant::now();
+        drop(black_box(compile(&world, &Reuse::default(), &options).unwrap()));
+        times[0].push(started.elapsed().as_secs_f64());
+        for (change, times) in changes.into_iter().zip(&mut times[1..]) {
+            world.apply(change);
+            let started = Instant::now();
+            compiled = compile(&world, &compiled.reuse, &options).unwrap();
+            times.push(started.elapsed().as_secs_f64());
+        }
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    })
+}
+
 /// Resident octets that 100,000 fingerprint mappings take, each.
 fn octets_per_mapping(people: &People) -> f64 {
     let resident = || -> f64 {
@@ -314,6 +366,22 @@ fn main() {
     println!("| 10000 objects anew | {:.1} | 1 |", fresh * 1e3);
     println!("| the same after one policy changed | {:.1} | {:.2} |", reused * 1e3, reused / fresh);
     println!("| one policy with 100000 fingerprints | {:.1} | {:.2} |", large * 1e3, large / fresh);
+    let [anew, one_policy, one_endpoint] = large_cluster(if quick { 3 } else { 15 });
+    println!(
+        "| 5000 Ingresses, 100 policies of 1000 mappings, anew | {:.1} | {:.2} |",
+        anew * 1e3,
+        anew / fresh
+    );
+    println!(
+        "| the same after one policy changed | {:.1} | {:.2} |",
+        one_policy * 1e3,
+        one_policy / fresh
+    );
+    println!(
+        "| the same after one endpoint changed | {:.1} | {:.2} |",
+        one_endpoint * 1e3,
+        one_endpoint / fresh
+    );
     println!("\n{octets:.0} octets a fingerprint mapping");
     // Aims, with room for a busy machine.
     assert!(
@@ -329,4 +397,6 @@ fn main() {
         "by their rarest literal"
     );
     assert!(octets < 250.0, "accounts are interned");
+    assert!(one_policy < anew, "what did not change is taken over");
+    assert!(one_policy < 0.150, "one edit in a large cluster");
 }

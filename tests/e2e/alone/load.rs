@@ -38,8 +38,9 @@ const EDITS: usize = 25;
 /// Changes under load.
 const CHANGES: usize = 500;
 const HOST: &str = "h0.load.test";
-/// Alice, and nobody else, is mapped by this policy.
-const POLICY: &str = "p0";
+/// A policy among those of 1,000 mappings, and a small one: the API server takes its time for large objects.
+const LARGE: &str = "p0";
+const SMALL: &str = "small";
 
 fn hosts() -> usize {
     std::env::var("E2E_HOSTS").map_or(1000, |hosts| hosts.parse().unwrap())
@@ -116,14 +117,14 @@ impl Large {
         large.manual_service();
         let started = Instant::now();
         let alice = large.site.alice.base64();
+        let ingresses = (0..hosts())
+            .flat_map(|host| (0..INGRESSES_PER_HOST).map(move |index| ingress(host, index)));
+        create_all(&large.api::<Ingress>(), ingresses).await;
         create_all(
             &large.api::<CertMappingPolicy>(),
             (0..POLICIES).map(|index| policy(index, &alice)),
         )
         .await;
-        let ingresses = (0..hosts())
-            .flat_map(|host| (0..INGRESSES_PER_HOST).map(move |index| ingress(host, index)));
-        create_all(&large.api::<Ingress>(), ingresses).await;
         println!(
             "{} objects are created in {:?}",
             POLICIES + hosts() * INGRESSES_PER_HOST,
@@ -158,14 +159,14 @@ impl Large {
     }
 
     /// A state: the user, and the header that names it, have one number.
-    async fn state(&self, n: usize) {
+    async fn state(&self, policy: &str, n: usize) {
         let patch = json!([
             {"op": "replace", "path": "/spec/oneToOne/mappings/0/account/userName", "value": format!("s{n}")},
             {"op": "replace", "path": "/spec/forward/userHeader", "value": format!("X-State-{n}")},
         ]);
         let patch = Patch::<()>::Json(serde_json::from_value(patch).unwrap());
         let api = self.api::<CertMappingPolicy>();
-        api.patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
+        api.patch(policy, &PatchParams::default(), &patch).await.unwrap();
     }
 
     async fn server_certificate(&self) -> String {
@@ -188,6 +189,13 @@ impl Large {
         self.site.namespace.apply(&format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: manual}}\nspec: {{ports: [{{name: web, port: 80}}]}}\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: manual, labels: {{kubernetes.io/service-name: manual}}}}\naddressType: IPv4\nports: [{{name: web, port: 8080}}]\nendpoints: [{{addresses: [{address}], conditions: {{ready: true}}}}]\n"
         ));
+    }
+
+    fn small_policy(&self) {
+        let spec = self.site.alice_spec("[Ssl, SslNegotiateCert, SslRequireCert]");
+        let spec =
+            spec.replace("{userName: azureuser, secretRef: {name: azureuser}}", "{userName: s0}");
+        self.site.policy(SMALL, "i-0-3", &spec.replace("X-Remote-User", "X-State-0"));
     }
 
     async fn endpoint(&self, port: usize) {
@@ -328,7 +336,7 @@ async fn arrivals(large: &Large) -> mpsc::UnboundedReceiver<(usize, Instant)> {
     // Of now: that of an object may be too old to begin with.
     let list = api.list(&ListParams::default().limit(1)).await.unwrap();
     let version = list.metadata.resource_version.unwrap();
-    let only = WatchParams::default().fields(&format!("metadata.name={POLICY}"));
+    let only = WatchParams::default().fields(&format!("metadata.name={LARGE}"));
     let mut events = api.watch(&only, &version).await.unwrap().boxed();
     let (tell, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -353,7 +361,8 @@ async fn policy_edits(large: &Large, kept: &mut Kept<'_>) -> Duration {
     let (mut all, mut alone, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
     for n in 1..=EDITS {
         let started = Instant::now();
-        let whole = timed(large.state(n), || kept.says("/", &format!("x-state-{n}: s{n}"))).await;
+        let whole =
+            timed(large.state(LARGE, n), || kept.says("/", &format!("x-state-{n}: s{n}"))).await;
         let arrived = loop {
             let (state, at) = arrivals.recv().await.unwrap();
             if state == n {
@@ -378,7 +387,7 @@ async fn policy_edits(large: &Large, kept: &mut Kept<'_>) -> Duration {
 fn until_written(large: &Large) {
     let started = Instant::now();
     let mut last = (-1.0, Instant::now());
-    while last.1.elapsed() < Duration::from_secs(4) {
+    while last.1.elapsed() < Duration::from_secs(8) {
         let written = large.metric("certmap_status_writes_total{");
         if (written - last.0).abs() > 0.5 {
             last = (written, Instant::now());
@@ -418,18 +427,18 @@ fn of_one_state(answer: &Value) -> Result<(), String> {
 }
 
 async fn under_load(large: &Large) {
-    large.state(0).await;
+    large.small_policy();
     eventually("the first state", || {
-        let reply = large.site.get("alice", HOST, "/");
+        let reply = large.site.get("alice", HOST, "/3");
         if reply.body.contains("x-state-0: s0") { Ok(()) } else { Err(format!("{reply:?}")) }
     });
-    // Path /1 too is the policy's: its endpoints change.
-    let traffic = ["/", "/1"].map(|path| Traffic::start(&large.site, HOST, path, of_one_state));
+    // The small policy's path, and one of the large one's whose endpoints change.
+    let traffic = ["/3", "/1"].map(|path| Traffic::start(&large.site, HOST, path, of_one_state));
     let generation = large.metric("certmap_snapshot_generation");
     let (other, started) = (Ca::new("Fabrikam"), Instant::now());
     for n in 0..CHANGES {
         match n % 7 {
-            0 | 1 => large.state(n).await,
+            0 | 1 => large.state(SMALL, n).await,
             2 => {
                 large
                     .merge::<Secret>(
