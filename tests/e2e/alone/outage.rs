@@ -51,7 +51,8 @@ fn what_was_known_is_served_while_the_api_server_is_away() {
         addresses.iter().map(|it| metric(it, "certmap_snapshot_generation")).collect();
     let traffic = Traffic::start(&site, host, "/", as_azureuser);
     let gone = Instant::now();
-    shell(&format!(". {cluster}/env; kill $(cat $E2E_DIR/pid/kube-apiserver)"));
+    // Not politely: that would take it a minute, in which it answers nobody and is still there.
+    shell(&format!(". {cluster}/env; kill -9 $(cat $E2E_DIR/pid/kube-apiserver)"));
     eventually("the end of the API server", || {
         if listens("10.250.0.1:6443") { Err("it listens".to_owned()) } else { Ok(()) }
     });
