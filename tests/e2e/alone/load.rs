@@ -470,7 +470,7 @@ async fn under_load(large: &Large) {
     println!(
         "{CHANGES} changes in {took:?}, {swaps} snapshots, {requests} requests: none failed, each of one state"
     );
-    assert!(swaps > 25.0, "{swaps}");
+    assert!(swaps > 5.0, "{swaps}");
 }
 
 #[test]
