@@ -463,7 +463,12 @@ async fn under_load(large: &Large) {
             }
         }
     }
-    std::thread::sleep(Duration::from_secs(1));
+    let last = (0..CHANGES).rfind(|n| n % 7 < 2).unwrap();
+    eventually("the last state", || {
+        let reply = large.site.get("alice", HOST, "/3");
+        let is_last = reply.body.contains(&format!("x-state-{last}: s{last}"));
+        if is_last { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
     let took = started.elapsed();
     let swaps = large.metric("certmap_snapshot_generation") - generation;
     let requests: usize = traffic.into_iter().map(Traffic::stop).sum();
