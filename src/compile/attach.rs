@@ -8,29 +8,44 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use super::certificates::LastGood;
 use super::dependency::{Dependency, Lookup, are_unchanged};
 use super::finding::{Finding, Severity};
+use super::mappings::{Mappings, compile_mappings};
 use super::policy::{acceptable, compile_policy};
 use super::summary::PolicySummary;
-use super::world::{ObjectKind, ObjectName, ObjectRef, PolicyObject, World};
+use super::world::{ObjectName, PolicyObject, World};
 use crate::api::{CertMappingPolicy, CertMappingPolicySpec, GROUP, POLICY_REQUIRED_ANNOTATION};
 use crate::policy::{DenialCode, Guard, Policy};
 
 /// Compiled policies by the objects that joined in them, for the next time.
-pub(super) type KeptPolicies = HashMap<Vec<ObjectName>, KeptPolicy>;
+pub(super) type KeptPolicies = HashMap<Vec<ObjectName>, Arc<KeptPolicy>>;
 
 /// One compiled policy and what it was made from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct KeptPolicy {
     objects: Vec<Arc<CertMappingPolicy>>,
-    dependencies: Vec<Dependency>,
+    mappings: Arc<Mappings>,
+    /// What the mappings were made from.
+    mapped_from: Arc<[Dependency]>,
     policy: Arc<Policy>,
+    /// What the rest was made from.
+    made_from: Vec<Dependency>,
+    /// What there is to say of the rest.
     findings: Vec<Finding>,
-    pub(super) summaries: Vec<(ObjectName, PolicySummary)>,
 }
 
 impl KeptPolicy {
-    fn is_current(&self, joined: &[(ObjectName, Arc<CertMappingPolicy>)], world: &World) -> bool {
+    /// Whether the mappings are what they would be now.
+    fn maps_the_same(
+        &self,
+        joined: &[(ObjectName, Arc<CertMappingPolicy>)],
+        world: &World,
+    ) -> bool {
         let same = self.objects.iter().zip(joined).all(|(then, (_, now))| Arc::ptr_eq(then, now));
-        same && self.objects.len() == joined.len() && are_unchanged(&self.dependencies, world)
+        same && self.objects.len() == joined.len() && are_unchanged(&self.mapped_from, world)
+    }
+
+    /// Each of its objects in figures.
+    pub(super) fn summaries(&self) -> impl Iterator<Item = &(ObjectName, PolicySummary)> {
+        self.mappings.summaries.iter()
     }
 }
 
@@ -184,13 +199,11 @@ impl<'a> Attachments<'a> {
 
     fn compiled(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Guard {
         let key: Vec<ObjectName> = joined.iter().map(|(name, _)| name.clone()).collect();
-        if !self.kept.contains_key(&key) {
-            let earlier =
-                self.earlier.get(&key).filter(|kept| kept.is_current(joined, self.world)).cloned();
-            if let Some(kept) = earlier.or_else(|| self.compile(joined)) {
-                self.findings.extend(kept.findings.iter().cloned());
-                self.kept.insert(key.clone(), kept);
-            }
+        if !self.kept.contains_key(&key)
+            && let Some(kept) = self.compile(&key, joined)
+        {
+            self.findings.extend(kept.mappings.findings.iter().chain(&kept.findings).cloned());
+            self.kept.insert(key.clone(), kept);
         }
         match self.kept.get(&key) {
             Some(kept) => Guard::Policed([kept.policy.clone()].into()),
@@ -198,16 +211,37 @@ impl<'a> Attachments<'a> {
         }
     }
 
-    fn compile(&mut self, joined: &[(ObjectName, Arc<CertMappingPolicy>)]) -> Option<KeptPolicy> {
-        let lookup = Lookup::new(self.world);
-        let (policy, findings, summaries) = compile_policy(joined, &lookup, &mut self.last_good)?;
-        Some(KeptPolicy {
+    /// Takes over what is as it was, and makes the rest.
+    fn compile(
+        &mut self,
+        key: &[ObjectName],
+        joined: &[(ObjectName, Arc<CertMappingPolicy>)],
+    ) -> Option<Arc<KeptPolicy>> {
+        let world = self.world;
+        let earlier = self.earlier.get(key).filter(|kept| kept.maps_the_same(joined, world));
+        if let Some(kept) = earlier.filter(|kept| are_unchanged(&kept.made_from, world)) {
+            return Some(kept.clone());
+        }
+        let (mappings, mapped_from) = match earlier {
+            Some(kept) => (kept.mappings.clone(), kept.mapped_from.clone()),
+            None => {
+                let lookup = Lookup::new(world);
+                let mappings = compile_mappings(joined, &lookup, &mut self.last_good)?;
+                (Arc::new(mappings), lookup.into_dependencies().into())
+            }
+        };
+        let (name, first) = joined.first()?;
+        let lookup = Lookup::new(world);
+        let (policy, findings) =
+            compile_policy((name, first), &mappings, &lookup, &mut self.last_good);
+        Some(Arc::new(KeptPolicy {
             objects: joined.iter().map(|(_, object)| object.clone()).collect(),
-            dependencies: lookup.into_dependencies(),
+            mappings,
+            mapped_from,
             policy: Arc::new(policy),
+            made_from: lookup.into_dependencies(),
             findings,
-            summaries,
-        })
+        }))
     }
 
     fn find(
@@ -218,15 +252,9 @@ impl<'a> Attachments<'a> {
         reason: &'static str,
         message: String,
     ) {
-        let object = ObjectRef { kind: ObjectKind::CertMappingPolicy, name: policy.clone() };
-        self.findings.push(Finding {
-            severity,
-            object,
-            target: target.cloned(),
-            field: field.to_owned(),
-            reason,
-            message,
-        });
+        let mut finding = Finding::of_policy(policy, severity, field, reason, message);
+        finding.target = target.cloned();
+        self.findings.push(finding);
     }
 }
 

@@ -81,25 +81,30 @@ impl LastGood {
         lookup.resolve(from, kind, name, namespace)
     }
 
-    /// Takes back what was read for a place, because it turned out to be of no use there.
+    /// What was last read.
+    pub(super) fn get(
+        &self,
+        kind: ObjectKind,
+        name: &ObjectName,
+        key: &str,
+    ) -> Option<Arc<[CertificateDer<'static>]>> {
+        self.0.get(&(word(kind), name.clone(), key.to_owned())).cloned()
+    }
+
+    /// Puts back what was read earlier, because what is there now turned out to be of no use.
     pub(super) fn restore(
         &mut self,
-        earlier: &Self,
+        earlier: Option<Arc<[CertificateDer<'static>]>>,
         kind: ObjectKind,
         name: &ObjectName,
         key: &str,
     ) -> Option<Arc<[CertificateDer<'static>]>> {
         let place = (word(kind), name.clone(), key.to_owned());
-        match earlier.0.get(&place) {
-            Some(certificates) => {
-                self.0.insert(place, certificates.clone());
-                Some(certificates.clone())
-            }
-            None => {
-                self.0.remove(&place);
-                None
-            }
-        }
+        match &earlier {
+            Some(certificates) => self.0.insert(place, certificates.clone()),
+            None => self.0.remove(&place),
+        };
+        earlier
     }
 }
 

@@ -1,6 +1,6 @@
 //! What compiling has to say about an object.
 
-use super::world::{ObjectName, ObjectRef};
+use super::world::{ObjectKind, ObjectName, ObjectRef};
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -26,4 +26,24 @@ pub struct Finding {
     pub reason: &'static str,
     /// One sentence: what is wrong and what to do.
     pub message: String,
+}
+
+impl Finding {
+    /// Of a policy, at all its targets.
+    pub(super) fn of_policy(
+        policy: &ObjectName,
+        severity: Severity,
+        field: impl Into<String>,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity,
+            object: ObjectRef { kind: ObjectKind::CertMappingPolicy, name: policy.clone() },
+            target: None,
+            field: field.into(),
+            reason,
+            message: message.into(),
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod dependency;
 mod finding;
 mod hosts;
 mod lint;
+mod mappings;
 mod options;
 mod policy;
 mod references;
@@ -126,7 +127,7 @@ pub fn compile(
     let (table, tls, kept_tls) = hosts::tables(&hosts, certificates, &previous.tls)?;
     let generation = previous.generation + 1;
     let snapshot = Snapshot { generation, hosts: table, tls, identity_headers, policies };
-    let summaries = attachments.kept.values().flat_map(|kept| kept.summaries.iter().cloned());
+    let summaries = attachments.kept.values().flat_map(|kept| kept.summaries().cloned());
     let summaries = summaries.collect();
     let reuse = Reuse {
         policies: attachments.kept,

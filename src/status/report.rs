@@ -31,6 +31,8 @@ const REFERENCES: &[&str] = &[
     "CredentialsUnusable",
     "NoTrust",
 ];
+/// Findings that leave a policy in force that admits nobody by a certificate.
+const CLOSED: &[&str] = &["NoTrust"];
 
 /// In whose name, and when.
 #[derive(Clone, Debug)]
@@ -214,16 +216,17 @@ impl Policy<'_> {
         let of = |reasons: &[&str]| -> Vec<&Finding> {
             all.iter().filter(|finding| reasons.contains(&finding.reason)).copied().collect()
         };
-        let (refusing, references) = (of(NOT_ACCEPTED), of(REFERENCES));
+        let (refusing, references, closed) = (of(NOT_ACCEPTED), of(REFERENCES), of(CLOSED));
         let errors: Vec<&Finding> =
             all.iter().filter(|finding| finding.severity == Severity::Error).copied().collect();
         let accepted = verdict(&refusing, "Accepted", "the policy is in force");
         let resolved =
             verdict(&references, "ResolvedRefs", "every object that it refers to is there");
-        let programmed = match (refusing.first(), errors.is_empty()) {
-            (Some(first), _) => (false, first.reason, message(&refusing)),
-            (None, true) => (true, "Programmed", self.in_figures()),
-            (None, false) => (true, "PartiallyProgrammed", message(&errors)),
+        let programmed = match (refusing.first(), closed.first(), errors.is_empty()) {
+            (Some(first), ..) => (false, first.reason, message(&refusing)),
+            (None, Some(first), _) => (false, first.reason, message(&errors)),
+            (None, None, true) => (true, "Programmed", self.in_figures()),
+            (None, None, false) => (true, "PartiallyProgrammed", message(&errors)),
         };
         let generation = match self.object {
             PolicyObject::Readable(policy) => policy.metadata.generation,

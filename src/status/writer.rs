@@ -18,12 +18,16 @@ use super::report::Patch;
 use crate::api::CertMappingPolicy;
 use crate::compile::{ObjectKind, ObjectName};
 
-/// At the same time.
-const AT_ONCE: usize = 8;
+/// At the same time. The status of a policy with a thousand mappings costs the API server a second, and others wait for it too.
+const AT_ONCE: usize = 2;
+/// What changes again within this time is written once.
+const ROUND: Duration = Duration::from_millis(250);
 /// What was written comes back through the watch within this time; until then it is not written again.
 const ECHO: Duration = Duration::from_secs(5);
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(2);
+/// So often an Event is tried.
+const TRIES: usize = 5;
 /// More Events than this wait for nobody.
 const MOST_EVENTS: usize = 2048;
 
@@ -98,7 +102,7 @@ async fn write(
         });
         let outcomes: Vec<(Result<(), String>, Patch)> =
             writes.buffer_unordered(AT_ONCE).collect().await;
-        let mut failed = false;
+        let (mut failed, wrote) = (false, !outcomes.is_empty());
         for (outcome, patch) in outcomes {
             match outcome {
                 Ok(()) => {
@@ -119,6 +123,8 @@ async fn write(
         if failed {
             tokio::time::sleep(RETRY).await;
             again();
+        } else if wrote {
+            tokio::time::sleep(ROUND).await;
         }
     }
 }
@@ -187,19 +193,30 @@ fn body(
 
 async fn tell(client: Client, mut news: mpsc::Receiver<Event>, written: Arc<Written>) {
     while let Some(event) = news.recv().await {
-        let namespace = event.metadata.namespace.clone().unwrap_or_default();
-        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-        let params = PostParams::default();
-        let created = tokio::time::timeout(LIMIT, api.create(&params, &event)).await;
-        let outcome = match created {
-            // It was said before, by this replica or another.
-            Ok(Err(Error::Api(status))) if status.code == 409 => continue,
-            Ok(outcome) => outcome.map(drop).map_err(|error| error.to_string()),
-            Err(_) => Err("no answer".to_owned()),
-        };
-        written("Event", outcome.is_ok());
-        if let Err(error) = outcome {
+        for left in (0..TRIES).rev() {
+            let outcome = create(&client, &event).await;
+            written("Event", outcome.is_ok());
+            let Err(error) = outcome else { break };
             tracing::warn!(error, note = event.note, "an event cannot be written");
+            if left > 0 {
+                tokio::time::sleep(RETRY).await;
+            }
         }
+    }
+}
+
+async fn create(client: &Client, event: &Event) -> Result<(), String> {
+    let namespace = event.metadata.namespace.clone().unwrap_or_default();
+    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    match tokio::time::timeout(LIMIT, api.create(&PostParams::default(), event)).await {
+        // It was said before, by this replica or another; or its namespace is gone or going.
+        Ok(Err(Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+        Ok(Err(Error::Api(status)))
+            if status.code == 403 && status.message.contains("terminated") =>
+        {
+            Ok(())
+        }
+        Ok(outcome) => outcome.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
     }
 }

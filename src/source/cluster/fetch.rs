@@ -20,6 +20,8 @@ pub(super) type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 /// What came of asking.
 pub(super) struct Fetched {
     pub(super) reference: ObjectRef,
+    /// Whether it was asked for again after a failure.
+    pub(super) again: bool,
     /// The object; none where there is none.
     pub(super) found: Result<Option<DynamicObject>, String>,
 }
@@ -30,14 +32,14 @@ pub(super) fn now(client: Client, reference: ObjectRef) -> Fetch {
             Ok(found) => found.map_err(|error| error.to_string()),
             Err(_) => Err("no answer".to_owned()),
         };
-        Fetched { reference, found }
+        Fetched { reference, again: false, found }
     })
 }
 
 pub(super) fn later(client: Client, reference: ObjectRef) -> Fetch {
     Box::pin(async move {
         tokio::time::sleep(AGAIN_AFTER).await;
-        now(client, reference).await
+        Fetched { again: true, ..now(client, reference).await }
     })
 }
 

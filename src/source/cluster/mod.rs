@@ -75,21 +75,25 @@ pub async fn watch_cluster(
     let mut fetches: FuturesUnordered<Fetch> = FuturesUnordered::new();
     let (mut pending, mut failing) = (Pending::default(), BTreeMap::new());
     let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
+    // Objects asked for the first time: what is asked for again keeps no change waiting.
+    let mut awaited = 0_usize;
     loop {
-        let idle = fetches.is_empty();
         tokio::select! {
             Some((kind, place, what)) = watches.next() => {
                 pending.note(take(&mut keeper, kind, &place, what));
                 watches.go_on(&client);
             }
-            Some(fetched) = fetches.next(), if !idle => match fetched.found {
-                Ok(object) => pending.note(keeper.fetched(&fetched.reference, object)),
-                Err(error) => {
-                    tracing::warn!(object = %fetched.reference, %error, "an object cannot be read, and is asked for again");
-                    fetches.push(fetch::later(client.clone(), fetched.reference));
+            Some(fetched) = fetches.next(), if !fetches.is_empty() => {
+                awaited -= usize::from(!fetched.again);
+                match fetched.found {
+                    Ok(object) => pending.note(keeper.fetched(&fetched.reference, object)),
+                    Err(error) => {
+                        tracing::warn!(object = %fetched.reference, %error, "an object cannot be read, and is asked for again");
+                        fetches.push(fetch::later(client.clone(), fetched.reference));
+                    }
                 }
-            },
-            () = pending.due(idle), if pending.is_any() && watches.all_listed() => {
+            }
+            () = pending.due(awaited == 0), if pending.is_any() && watches.all_listed() => {
                 keeper.classes_unknown(watches.is_done_without(ObjectKind::IngressClass));
                 tell(Update::Changed {
                     world: keeper.world(),
@@ -109,6 +113,7 @@ pub async fn watch_cluster(
         for reference in keeper.newly_wanted(|kind| watches.is_listed(kind)) {
             if covers(&scope.namespaces, &reference) {
                 fetches.push(fetch::now(client.clone(), reference));
+                awaited += 1;
             }
         }
         let now = watches.failing();
