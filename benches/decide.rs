@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use certmap::api::{CertificateField, MatchRule};
 use certmap::app;
-use certmap::auth::Answers;
+use certmap::auth::{Answers, Principal};
 use certmap::compile::{Object, Reuse, World, compile};
 use certmap::identity::{Fingerprint, PeerCertificate};
 use certmap::policy::{
-    Account, ClientCertificate, Decision, ForwardSettings, Guard, ManyToOneMapping,
+    Account, Authorization, ClientCertificate, Decision, ForwardSettings, Guard, ManyToOneMapping,
     ManyToOneMappings, OneToOneMapping, OneToOneMappings, Policy, Rule, SslFlags, Subject,
     TrustBundle, decide,
 };
@@ -52,7 +52,7 @@ fn people() -> People {
 }
 
 fn account() -> Arc<Account> {
-    Arc::new(Account::Usable { user: "azureuser".into(), password: None })
+    Arc::new(Account::Usable { principal: Principal::named("azureuser"), password: None })
 }
 
 /// So many mappings, the client's among them.
@@ -112,6 +112,7 @@ fn guard(people: &People, one_to_one: OneToOneMappings, many_to_one: ManyToOneMa
         many_to_one: Arc::new(many_to_one),
         admit_any_verified: None,
         modules: Vec::new(),
+        authorization: Authorization::default(),
         forward: Arc::new(ForwardSettings::default()),
     };
     Guard::Policed([Arc::new(policy)].into())

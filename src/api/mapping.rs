@@ -180,6 +180,10 @@ pub struct Account {
     /// A kubernetes.io/basic-auth Secret with the account's username and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
+    /// Groups that the account is in, for `authorization` and the backend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256), regex(pattern = NAME)))]
+    pub groups: Vec<String>,
 }
 
 /// A Secret.

@@ -6,6 +6,7 @@
 //! message says what to write instead; what needs other objects is found in `compile`.
 
 mod authentication;
+mod authorization;
 mod crd;
 mod forward;
 mod mapping;
@@ -15,6 +16,7 @@ mod reference_grant;
 mod status;
 
 pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
+pub use authorization::{Authorization, People};
 pub use crd::{crd_yaml, schema};
 pub use forward::{CertificateFormat, Forward};
 pub use mapping::{

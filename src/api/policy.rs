@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::authentication::{AuthenticationModule, Reserved};
+use super::authorization::Authorization;
 use super::forward::Forward;
 use super::mapping::{ManyToOne, OneToOne};
 use super::reference::{ObjectKind, yes};
@@ -112,6 +113,9 @@ pub struct CertMappingPolicySpec {
             .message("authentication: anonymous may be listed once: remove the others")
     )]
     pub authentication: Vec<AuthenticationModule>,
+    /// Who of those that were identified may come in (401.3); left out, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
     /// How the backend learns who is calling.
     #[serde(default)]
     pub forward: Forward,

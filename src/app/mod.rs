@@ -20,7 +20,7 @@ pub use cluster::{Access, ClusterSettings, connect};
 
 use crate::api::{CLASS_NAME, CONTROLLER_NAME};
 use crate::compile::{ObjectName, Options, World};
-use crate::lookup::PasswordLookup;
+use crate::lookup::{Lookups, PasswordLookup};
 use crate::proxy::{Parts, Proxy, Timeouts};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Directory, DirectoryWatch, Problem, Scan};
@@ -174,10 +174,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (http, https) = (listen(settings.http).await?, listen(settings.https).await?);
     let addresses = (http.local_addr()?, https.local_addr()?);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let passwords =
-        Arc::new(PasswordLookup::new(cores).context("the system has no random numbers")?);
+    let passwords = PasswordLookup::new(cores).context("the system has no random numbers")?;
+    let lookups = Arc::new(Lookups { passwords });
     let shown = store.clone();
-    let parts = Parts { store, passwords, metrics, log: log.clone(), timeouts: settings.timeouts };
+    let parts = Parts { store, lookups, metrics, log: log.clone(), timeouts: settings.timeouts };
     let proxy = Proxy::start(http, https, parts)?;
     state.serves(move || shown.load().dump());
     let (http, https) = addresses;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::credentials::BasicCredentials;
 use super::password::PasswordHash;
+use super::question::{Answer, Answers, PasswordQuestion, Question};
 use super::secret::Secret;
 use crate::identity::Fingerprint;
 
@@ -36,30 +37,6 @@ pub enum BasicOutcome {
     Wrong,
     /// It takes a hash to know.
     Ask(PasswordQuestion),
-}
-
-/// Is this the password of that hash?
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PasswordQuestion {
-    /// The hash.
-    pub hash: Arc<PasswordHash>,
-    /// The password offered.
-    pub password: Secret<Box<[u8]>>,
-}
-
-/// The questions of one request that were answered.
-#[derive(Clone, Debug, Default)]
-pub struct Answers(Vec<(PasswordQuestion, bool)>);
-
-impl Answers {
-    /// Adds an answer.
-    pub fn add(&mut self, question: PasswordQuestion, right: bool) {
-        self.0.push((question, right));
-    }
-
-    fn to(&self, question: &PasswordQuestion) -> Option<bool> {
-        self.0.iter().find(|(asked, _)| asked == question).map(|(_, right)| *right)
-    }
 }
 
 impl BasicUsers {
@@ -106,8 +83,8 @@ impl BasicUsers {
             Some(StoredPassword::Hashed(hash)) => {
                 let question =
                     PasswordQuestion { hash: hash.clone(), password: offered.password.clone() };
-                match answers.to(&question) {
-                    Some(right) => Self::outcome(right && known.is_some()),
+                match answers.to(&Question::Password(question.clone())) {
+                    Some(Answer::Password(right)) => Self::outcome(*right && known.is_some()),
                     None => BasicOutcome::Ask(question),
                 }
             }
@@ -149,7 +126,7 @@ mod tests {
         match users.check(offered, &answers) {
             BasicOutcome::Ask(question) => {
                 let right = question.hash.verify(question.password.expose());
-                answers.add(question, right);
+                answers.add(Question::Password(question), Answer::Password(right));
                 users.check(offered, &answers)
             }
             outcome => outcome,
@@ -177,7 +154,7 @@ mod tests {
             panic!("no question")
         };
         let mut answers = Answers::default();
-        answers.add(question, true);
+        answers.add(Question::Password(question), Answer::Password(true));
         assert_eq!(users.check(&right, &answers), BasicOutcome::Right);
         assert!(matches!(users.check(&wrong, &answers), BasicOutcome::Ask(_)));
     }

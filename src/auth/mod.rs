@@ -8,10 +8,14 @@ mod basic;
 mod credentials;
 mod htpasswd;
 mod password;
+mod principal;
+mod question;
 mod secret;
 
-pub use basic::{Answers, BasicOutcome, BasicUsers, PasswordQuestion, StoredPassword};
+pub use basic::{BasicOutcome, BasicUsers, StoredPassword};
 pub use credentials::{BasicCredentials, Credentials};
 pub use htpasswd::{HtpasswdEntry, HtpasswdError, parse_htpasswd};
 pub use password::{PasswordHash, PasswordHashError};
+pub use principal::{Known, Principal};
+pub use question::{Answer, Answers, PasswordQuestion, Question};
 pub use secret::Secret;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::dependency::Lookup;
 use super::world::{ObjectKind, ObjectName};
 use crate::api;
-use crate::auth::{BasicUsers, Secret, StoredPassword, parse_htpasswd};
+use crate::auth::{BasicUsers, Known, Principal, Secret, StoredPassword, parse_htpasswd};
 use crate::policy::Account;
 
 /// An account, and what is odd about it although it can be used.
@@ -59,7 +59,8 @@ impl<'a> Accounts<'a> {
                     "forward.basicCredentials needs a password: give account {user} a secretRef"
                 ));
             }
-            return Ok((Account::Usable { user: user.into(), password: None }, None));
+            let principal = principal(user, &account.groups);
+            return Ok((Account::Usable { principal, password: None }, None));
         };
         let name = self.lookup.resolve(
             namespace,
@@ -80,10 +81,21 @@ impl<'a> Accounts<'a> {
             ));
         }
         Ok((
-            Account::Usable { user: user.into(), password: Some(Secret::new(password.into())) },
+            Account::Usable {
+                principal: principal(&user, &account.groups),
+                password: Some(Secret::new(password.into())),
+            },
             warning,
         ))
     }
+}
+
+fn principal(name: &str, groups: &[String]) -> Principal {
+    if groups.is_empty() {
+        return Principal::named(name);
+    }
+    let groups = groups.iter().map(|group| group.as_str().into()).collect();
+    Principal::known(name, Known { groups, ..Known::default() })
 }
 
 /// The name written in the policy goes before the one in the Secret.

@@ -300,6 +300,7 @@ fn difference(a: &CertMappingPolicySpec, b: &CertMappingPolicySpec) -> Option<&'
         (enabled(a).1 == enabled(b).1, "spec.manyToOne.enabled"),
         (a.admit_any_verified == b.admit_any_verified, "spec.admitAnyVerified"),
         (a.authentication == b.authentication, "spec.authentication"),
+        (a.authorization == b.authorization, "spec.authorization"),
         (a.forward == b.forward, "spec.forward"),
     ];
     checks.into_iter().find(|(equal, _)| !equal).map(|(_, field)| field)

@@ -13,7 +13,9 @@ use super::world::ObjectName;
 use crate::api::{
     self, AuthenticationModule, CertMappingPolicy, CertMappingPolicySpec, Forward, SslFlag, Trust,
 };
-use crate::policy::{ForwardSettings, Module, Policy, SslFlags, TrustBundle};
+use crate::policy::{
+    Authorization, ForwardSettings, Module, People, Policy, SslFlags, TrustBundle,
+};
 
 /// Compiles policies that joined: the first says everything, and all brought their mappings.
 pub(super) fn compile_policy(
@@ -36,6 +38,7 @@ pub(super) fn compile_policy(
         many_to_one: mappings.many_to_one.clone(),
         admit_any_verified: spec.admit_any_verified.as_ref().map(|any| any.user_from),
         modules,
+        authorization: authorization(spec.authorization.as_ref()),
         forward: Arc::new(forward(&spec.forward)),
     };
     (policy, out.findings)
@@ -75,6 +78,16 @@ pub(super) fn acceptable(spec: &CertMappingPolicySpec) -> Result<(), (&'static s
         ));
     }
     Ok(())
+}
+
+/// Under deny, case saves nobody.
+fn authorization(authorization: Option<&api::Authorization>) -> Authorization {
+    let people = |people: &api::People, case_sensitive| {
+        People::new(&people.users, &people.groups, case_sensitive)
+    };
+    let allow = authorization.and_then(|it| it.allow.as_ref()).map(|allow| people(allow, true));
+    let deny = authorization.and_then(|it| it.deny.as_ref()).map(|deny| people(deny, false));
+    Authorization::new(allow, deny.unwrap_or_default())
 }
 
 fn forward(forward: &Forward) -> ForwardSettings {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::auth::Secret;
+use crate::auth::{Principal, Secret};
 
 /// What a mapping stands for, as its Secret makes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Account {
     /// It can be used.
     Usable {
-        /// Its name.
-        user: Arc<str>,
+        /// Who it is.
+        principal: Principal,
         /// Its password, where a Secret is named.
         password: Option<Secret<Arc<[u8]>>>,
     },

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::authorization::Authorization;
 use super::denial::DenialCode;
 use super::flags::SslFlags;
 use super::forward::ForwardSettings;
@@ -32,6 +33,8 @@ pub struct Policy {
     pub admit_any_verified: Option<UserFrom>,
     /// What is tried where no certificate decided.
     pub modules: Vec<Module>,
+    /// Who of those admitted may come in.
+    pub authorization: Authorization,
     /// What the backend is told.
     pub forward: Arc<ForwardSettings>,
 }

@@ -14,7 +14,7 @@ use super::trace::{Step, Trace, TraceOutcome};
 use super::trust::{ChainResult, TrustBundle};
 use crate::api::{SslFlag, UserFrom};
 use crate::auth::{
-    BasicCredentials, BasicOutcome, BasicUsers, Credentials, PasswordQuestion, Secret,
+    BasicCredentials, BasicOutcome, BasicUsers, Credentials, Principal, Question, Secret,
 };
 use crate::identity::{AttributeType, PeerCertificate};
 
@@ -24,7 +24,7 @@ pub enum Decision {
     /// It is forwarded.
     Allow(Box<Permit>),
     /// It takes an answer from outside to decide.
-    Ask(PasswordQuestion),
+    Ask(Question),
     /// It is refused, with challenges if there are any.
     Deny(Denial),
 }
@@ -43,7 +43,7 @@ pub fn decide(guard: &Guard, subject: &Subject<'_>, now: UnixTime) -> (Decision,
 
 fn open() -> Permit {
     Permit {
-        user: None,
+        principal: None,
         mechanism: Mechanism::None,
         policy: None,
         mapping: None,
@@ -74,7 +74,7 @@ fn by_all(
 }
 
 enum Refusal {
-    Ask(PasswordQuestion),
+    Ask(Question),
     Deny(Denial),
 }
 
@@ -93,6 +93,31 @@ struct Engine<'a> {
 
 impl Engine<'_> {
     fn decide(mut self) -> Result<Permit, Refusal> {
+        let permit = self.admit()?;
+        self.authorize(&permit)?;
+        Ok(permit)
+    }
+
+    /// `authorization`, whatever admitted.
+    fn authorize(&mut self, permit: &Permit) -> Result<(), Denial> {
+        let (stage, policy) = ("authorization", self.policy);
+        if policy.authorization.is_empty() {
+            return Ok(());
+        }
+        match policy.authorization.check(permit.principal()) {
+            Ok(reason) => self.plain(stage, TraceOutcome::Passed, &reason),
+            Err(reason) => {
+                let denial = self.refuse(stage, DenialCode::AuthorizationDenied, reason);
+                // Another name and password may be let in; a certificate cannot be changed by asking.
+                let asks = permit.mechanism() == Mechanism::Basic;
+                let challenges = if asks { self.challenges() } else { Vec::new() };
+                return Err(Denial { challenges, ..denial });
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self) -> Result<Permit, Refusal> {
         self.connection()?;
         if self.policy.asks() {
             let trust = self.trust()?;
@@ -277,8 +302,8 @@ impl Engine<'_> {
         verified: &VerifiedCertificate,
     ) -> Result<Permit, Denial> {
         match account {
-            Account::Usable { user, password } => Ok(Permit {
-                user: Some(user.clone()),
+            Account::Usable { principal, password } => Ok(Permit {
+                principal: Some(principal.clone()),
                 mechanism,
                 policy: Some(policy.clone()),
                 mapping: Some(mapping.into()),
@@ -304,7 +329,7 @@ impl Engine<'_> {
         };
         self.plain(stage, TraceOutcome::Admitted, &user);
         Ok(Permit {
-            user: Some(user),
+            principal: Some(Principal::named(user)),
             certificate: Some(verified),
             ..self.permit(Mechanism::AdmitAnyVerified)
         })
@@ -343,12 +368,12 @@ impl Engine<'_> {
         offered: &BasicCredentials,
     ) -> Result<Permit, Refusal> {
         match users.check(offered, self.subject.answers) {
-            BasicOutcome::Ask(question) => Err(Refusal::Ask(question)),
+            BasicOutcome::Ask(question) => Err(Refusal::Ask(Question::Password(question))),
             BasicOutcome::Wrong => Err(self.wrong("the user name or password is wrong").into()),
             BasicOutcome::Right => {
                 self.plain("authentication", TraceOutcome::Admitted, "basic");
                 Ok(Permit {
-                    user: Some((&*offered.user).into()),
+                    principal: Some(Principal::named(&*offered.user)),
                     password: Some(Secret::new((&**offered.password.expose()).into())),
                     ..self.permit(Mechanism::Basic)
                 })
@@ -362,14 +387,17 @@ impl Engine<'_> {
 
     /// A refusal after which the client may try again with credentials.
     fn challenge(&mut self, code: DenialCode, reason: &'static str) -> Denial {
+        Denial { challenges: self.challenges(), ..self.refuse("authentication", code, reason) }
+    }
+
+    fn challenges(&self) -> Vec<Box<str>> {
         let challenge = |module: &Module| match module {
             Module::Basic { realm, .. } => {
                 Some(format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into())
             }
             Module::Anonymous => None,
         };
-        let challenges = self.policy.modules.iter().filter_map(challenge).collect();
-        Denial { challenges, ..self.refuse("authentication", code, reason) }
+        self.policy.modules.iter().filter_map(challenge).collect()
     }
 
     fn permit(&self, mechanism: Mechanism) -> Permit {

@@ -9,6 +9,8 @@ pub enum DenialCode {
     LogonFailed,
     /// 401.2: nothing that was offered fits what is configured.
     NoCredentials,
+    /// 401.3: the account may not come in here.
+    AuthorizationDenied,
     /// 403.4: https is demanded.
     HttpsRequired,
     /// 403.5: at least 128 bits are demanded.
@@ -43,6 +45,9 @@ impl DenialCode {
                 "Unauthorized",
                 "Credentials are needed, and none that fit were sent.",
             ),
+            Self::AuthorizationDenied => {
+                (401, 3, "401.3", "Unauthorized", "The account is not allowed here.")
+            }
             Self::HttpsRequired => {
                 (403, 4, "403.4", "HTTPS required", "This page can be reached over https only.")
             }

@@ -4,6 +4,7 @@
 //! Every way through `decide` ends in a [`Permit`] or in a refusal with a reason; a permit cannot be made elsewhere.
 
 mod account;
+mod authorization;
 mod compiled;
 mod decide;
 mod denial;
@@ -19,6 +20,7 @@ mod trace;
 mod trust;
 
 pub use account::Account;
+pub use authorization::{Authorization, People};
 pub use compiled::{Guard, Module, Policy};
 pub use decide::{Decision, decide};
 pub use denial::{Denial, DenialCode};

@@ -99,9 +99,10 @@ impl OneToOneMappings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Principal;
 
     fn mapping(name: &str, user: &str) -> OneToOneMapping {
-        let account = Account::Usable { user: user.into(), password: None };
+        let account = Account::Usable { principal: Principal::named(user), password: None };
         OneToOneMapping { name: name.into(), policy: "web/p".into(), account: account.into() }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 
 use super::forward::ForwardSettings;
-use crate::auth::Secret;
+use crate::auth::{Principal, Secret};
 use crate::identity::PeerCertificate;
 
 /// What admitted a request.
@@ -44,7 +44,7 @@ impl Mechanism {
 /// Leave to forward one request. Only `decide` makes one, and forwarding takes it by value.
 #[derive(Debug)]
 pub struct Permit {
-    pub(super) user: Option<Arc<str>>,
+    pub(super) principal: Option<Principal>,
     pub(super) mechanism: Mechanism,
     pub(super) policy: Option<Arc<str>>,
     pub(super) mapping: Option<Arc<str>>,
@@ -66,7 +66,13 @@ impl Permit {
     /// The account's name; none where nobody in particular was admitted.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.principal.as_ref().map(Principal::name)
+    }
+
+    /// Who was admitted; none where nobody in particular was.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref()
     }
 
     /// What admitted the request.
@@ -90,7 +96,7 @@ impl Permit {
     /// The account's user name and password, where it has both.
     #[must_use]
     pub fn credentials(&self) -> Option<(&str, &[u8])> {
-        self.user.as_deref().zip(self.password.as_ref().map(|password| &**password.expose()))
+        self.user().zip(self.password.as_ref().map(|password| &**password.expose()))
     }
 
     /// The certificate that decided.
@@ -114,7 +120,7 @@ impl Permit {
         forward: Option<ForwardSettings>,
     ) -> Self {
         Self {
-            user: user.map(Into::into),
+            principal: user.map(Principal::named),
             mechanism: Mechanism::None,
             policy: None,
             mapping: None,

@@ -9,7 +9,7 @@ use rustls::pki_types::UnixTime;
 use super::connection::Connection;
 use super::rejection::Rejection;
 use crate::auth::{Answers, Credentials};
-use crate::lookup::PasswordLookup;
+use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
 use crate::snapshot::{Backend, HostName, Route, Snapshot, canonical, unambiguous};
 
@@ -65,11 +65,11 @@ impl Case {
     pub(super) async fn authorize(
         &self,
         snapshot: &Snapshot,
-        passwords: &PasswordLookup,
+        lookups: &Lookups,
         now: UnixTime,
     ) -> (Result<Admission, Rejection>, Trace) {
         match self.route(snapshot) {
-            Ok(route) => self.pass(route, passwords, now).await,
+            Ok(route) => self.pass(route, lookups, now).await,
             Err(rejection) => (Err(rejection), Trace::default()),
         }
     }
@@ -93,7 +93,7 @@ impl Case {
     async fn pass(
         &self,
         route: &Route,
-        passwords: &PasswordLookup,
+        lookups: &Lookups,
         now: UnixTime,
     ) -> (Result<Admission, Rejection>, Trace) {
         let policed = !route.guard.policies().is_empty();
@@ -127,9 +127,9 @@ impl Case {
                     );
                 }
                 Decision::Deny(denial) => return (Err(denial.into()), trace),
-                Decision::Ask(question) => match passwords.answer(&question).await {
-                    Ok(right) => answers.add(question, right),
-                    Err(overloaded) => return (Err(overloaded.into()), trace),
+                Decision::Ask(question) => match lookups.answer(&question).await {
+                    Ok(answer) => answers.add(question, answer),
+                    Err(unanswered) => return (Err(unanswered.into()), trace),
                 },
             }
         }

@@ -22,7 +22,7 @@ use super::upgrade::{is_websocket, tunnel};
 use super::upstream::{Answer, Upstream, UpstreamError};
 use super::visit::{Recorded, Visit};
 use super::watch::{Standing, Watch, ended, is_long};
-use crate::lookup::PasswordLookup;
+use crate::lookup::Lookups;
 use crate::snapshot::{Snapshot, SnapshotStore};
 use crate::telemetry::{AccessLog, Metrics};
 
@@ -30,7 +30,7 @@ use crate::telemetry::{AccessLog, Metrics};
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) store: Arc<SnapshotStore>,
-    pub(super) passwords: Arc<PasswordLookup>,
+    pub(super) lookups: Arc<Lookups>,
     pub(super) upstream: Upstream,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: AccessLog,
@@ -94,7 +94,7 @@ impl Line {
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let case = Arc::new(Case::new(connection.clone(), &request)?);
-        let (admission, trace) = case.authorize(snapshot, &self.passwords, UnixTime::now()).await;
+        let (admission, trace) = case.authorize(snapshot, &self.lookups, UnixTime::now()).await;
         let admission = admission.map_err(|rejection| {
             let policy = case.route(snapshot).ok().and_then(|route| route.guard.policies().first());
             visit.refused(&rejection, policy.map(|policy| &policy.name), &trace);
@@ -120,8 +120,8 @@ impl Line {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let standing = Standing::of(&permit);
         let watch = || {
-            let (store, passwords) = (self.store.clone(), self.passwords.clone());
-            Watch::start(case.clone(), standing.clone(), snapshot.generation, store, passwords)
+            let (store, lookups) = (self.store.clone(), self.lookups.clone());
+            Watch::start(case.clone(), standing.clone(), snapshot.generation, store, lookups)
         };
         let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let sending = is_long(request.body()).then(watch);
@@ -152,7 +152,7 @@ impl Line {
     /// Why a permit that held no longer does.
     async fn refusal(&self, case: &Case) -> Rejection {
         let (admission, _) =
-            case.authorize(&self.store.load(), &self.passwords, UnixTime::now()).await;
+            case.authorize(&self.store.load(), &self.lookups, UnixTime::now()).await;
         admission.err().unwrap_or_else(|| Rejection::misdirected(true))
     }
 

@@ -21,7 +21,7 @@ use super::http::{Line, RequestIds};
 use super::sessions::Sessions;
 use super::tls::{HandshakeError, accept};
 use super::upstream::{Timeouts, Upstream};
-use crate::lookup::PasswordLookup;
+use crate::lookup::Lookups;
 use crate::snapshot::SnapshotStore;
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
 
@@ -39,7 +39,7 @@ pub struct Parts {
     /// The newest snapshot.
     pub store: Arc<SnapshotStore>,
     /// Passwords, off the event loop.
-    pub passwords: Arc<PasswordLookup>,
+    pub lookups: Arc<Lookups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Records.
@@ -85,7 +85,7 @@ impl Proxy {
         };
         let line = Line {
             store: parts.store,
-            passwords: parts.passwords,
+            lookups: parts.lookups,
             upstream: Upstream::new(parts.timeouts),
             metrics: parts.metrics,
             log: parts.log,

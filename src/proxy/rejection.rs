@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::body::{ResponseBody, full};
 use super::upstream::UpstreamError;
-use crate::lookup::Overloaded;
+use crate::lookup::Unanswered;
 use crate::policy::{Denial, DenialCode};
 use crate::snapshot::AmbiguousPath;
 
@@ -153,8 +153,9 @@ impl From<AmbiguousPath> for Rejection {
     }
 }
 
-impl From<Overloaded> for Rejection {
-    fn from(error: Overloaded) -> Self {
+impl From<Unanswered> for Rejection {
+    fn from(error: Unanswered) -> Self {
+        let Unanswered::Overloaded(_) = error;
         let detail = "Too many people are logging on at once: try again in a moment.";
         Self::plain(
             StatusCode::SERVICE_UNAVAILABLE,

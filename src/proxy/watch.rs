@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::authorize::Case;
-use crate::lookup::PasswordLookup;
+use crate::lookup::Lookups;
 use crate::policy::{Mechanism, Permit};
 use crate::snapshot::SnapshotStore;
 
@@ -59,7 +59,7 @@ impl Watch {
         standing: Standing,
         decided_on: u64,
         store: Arc<SnapshotStore>,
-        passwords: Arc<PasswordLookup>,
+        lookups: Arc<Lookups>,
     ) -> Self {
         let (ends, done) = (CancellationToken::new(), CancellationToken::new());
         let watch = Self { ends: ends.clone(), _done: Arc::new(done.clone().drop_guard()) };
@@ -72,7 +72,7 @@ impl Watch {
                         next(&mut generation).await;
                     }
                     let (admission, _) =
-                        case.authorize(&store.load(), &passwords, UnixTime::now()).await;
+                        case.authorize(&store.load(), &lookups, UnixTime::now()).await;
                     if !admission.is_ok_and(|admission| Standing::of(&admission.permit) == standing)
                     {
                         return;

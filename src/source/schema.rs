@@ -288,6 +288,7 @@ mod tests {
             "oneToOne": {"mappings": [mapping]},
             "manyToOne": {"mappings": [{"name": "m", "rules": [rule], "account": {"secretRef": {"name": "s"}}}]},
             "authentication": [{"basic": {"secretRefs": [{"name": "t"}]}}, {"anonymous": {}}],
+            "authorization": {"allow": {"users": ["CORP\\*", "?"]}, "deny": {"groups": ["Guests"]}},
             "forward": {"userHeader": "X-Remote-User", "clientCertificate": ["rfc9440"]},
         }));
         assert_eq!(found, Vec::<String>::new());
@@ -305,6 +306,12 @@ mod tests {
         one(&json!({"sslFlags": ["None", "Ssl"]}), "spec.sslFlags", "None stands alone");
         one(&json!({"httpsRedirect": true}), "spec", "only with Ssl");
         one(&json!({"activeDirectory": {"x": 1}}), "spec", "reserved");
+        one(&json!({"authorization": {"allow": {}}}), "spec.authorization", "names nobody");
+        one(
+            &json!({"authorization": {"deny": {"users": [""]}}}),
+            "spec.authorization.deny.users[0]",
+            "",
+        );
         let two = json!({"name": "a", "sha256": "00".repeat(32), "certificate": "x", "account": {"userName": "u"}});
         one(
             &json!({"oneToOne": {"mappings": [two]}}),

@@ -416,6 +416,16 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_trusts_nobody_is_accepted_and_not_programmed() {
+        let findings =
+            [finding("NoTrust", "spec.trust", None), finding("CABundleUnresolved", "x", None)];
+        assert_eq!(
+            words(&status(&world(), &findings, 0).unwrap(), 0),
+            ["Accepted True Accepted", "ResolvedRefs False NoTrust", "Programmed False NoTrust"]
+        );
+    }
+
+    #[test]
     fn what_stands_there_is_not_written_again_and_foreign_entries_stay() {
         let mut world = world();
         let name = ObjectName::new("web", "p");
@@ -440,7 +450,7 @@ mod tests {
         let time = |status: &CertMappingPolicyStatus, index: usize| {
             status.ancestors[1].conditions[index].last_transition_time.0.as_second()
         };
-        assert_eq!((time(&changed, 0), time(&changed, 1), time(&changed, 2)), (100, 300, 100));
+        assert_eq!((time(&changed, 0), time(&changed, 1), time(&changed, 2)), (100, 300, 300));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use certmap::app;
-use certmap::auth::{Answers, Credentials};
+use certmap::auth::{Answer, Answers, Credentials, Question};
 use certmap::compile::{Reuse, compile};
 use certmap::identity::{Fingerprint, PeerCertificate};
 use certmap::policy::{ClientCertificate, Decision, Permit, Subject, decide};
@@ -327,8 +327,12 @@ fn answer(
                 return (denial.code.as_str().to_owned(), None, denial.redirect, lines);
             }
             Decision::Ask(question) => {
-                let right = question.hash.verify(question.password.expose());
-                answers.add(question, right);
+                let answer = match &question {
+                    Question::Password(asked) => {
+                        Answer::Password(asked.hash.verify(asked.password.expose()))
+                    }
+                };
+                answers.add(question, answer);
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::lookup::PasswordLookup;
+use crate::lookup::{Lookups, PasswordLookup};
 use crate::policy::Guard;
 use crate::proxy::{Parts, Proxy};
 use crate::snapshot::{
@@ -76,7 +76,7 @@ impl Site {
         let address = http.local_addr().unwrap();
         let parts = Parts {
             store: store.clone(),
-            passwords: Arc::new(PasswordLookup::new(1).unwrap()),
+            lookups: Arc::new(Lookups { passwords: PasswordLookup::new(1).unwrap() }),
             metrics: Arc::new(Metrics::default()),
             log: AccessLog::start(destination, Format::Json, Default::default()).unwrap(),
             timeouts,
