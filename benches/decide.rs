@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use certmap::api::{CertificateField, MatchRule};
 use certmap::app;
-use certmap::auth::{Answers, Principal};
+use certmap::auth::{Answers, Principal, SigningKey};
 use certmap::compile::{Object, Reuse, World, compile};
 use certmap::identity::{Fingerprint, PeerCertificate};
 use certmap::policy::{
     Account, Authorization, ClientCertificate, Decision, ForwardSettings, Guard, ManyToOneMapping,
-    ManyToOneMappings, OneToOneMapping, OneToOneMappings, Policy, Rule, SslFlags, Subject,
-    TrustBundle, decide,
+    ManyToOneMappings, OneToOneMapping, OneToOneMappings, Policy, Rule, SignedIdentity,
+    SigningKeys, SslFlags, Statement, Subject, TrustBundle, decide,
 };
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -157,6 +157,33 @@ fn admits(guard: &Guard, people: &People, admitted: bool) -> impl Fn() {
     move || drop(black_box(decided(guard, people)))
 }
 
+fn signs() -> impl Fn() {
+    let pem = KeyPair::generate().unwrap().serialize_pem();
+    let current = SigningKey::from_pem(pem.as_bytes()).unwrap();
+    let signed = SignedIdentity {
+        header: "x-certmap-identity".into(),
+        audience: None,
+        issuer: "certmap".into(),
+        lifetime: 60,
+        publish: false,
+        keys: Ok(SigningKeys { current, others: Vec::new() }),
+    };
+    let groups: Vec<Arc<str>> = (0..10).map(|n| format!("CORP\\group-{n}").into()).collect();
+    move || {
+        let statement = Statement {
+            user: "CORP\\alice",
+            groups: &groups,
+            mechanism: "oneToOne",
+            policy: Some("web/bench"),
+            certificate: Some(Fingerprint::of(b"x")),
+            service: "web/echo",
+            id: "384f18bddf1f635d0000000000000003",
+            now: UnixTime::now(),
+        };
+        drop(black_box(signed.token(&statement)));
+    }
+}
+
 fn decisions(people: &People, round: Duration, rounds: usize) -> Vec<(String, f64)> {
     let none = || many_to_one(0, |_| Vec::new());
     let tables: Vec<(usize, OneToOneMappings)> =
@@ -205,16 +232,19 @@ fn decisions(people: &People, round: Duration, rounds: usize) -> Vec<(String, f6
     let judge = || {
         drop(black_box(people.trust.judge(people.client.peer.as_ref().unwrap(), UnixTime::now())))
     };
+    let sign = signs();
     let mut names: Vec<String> =
         tables.iter().map(|(n, _)| format!("find among {n} fingerprints")).collect();
     names.extend(tables.iter().map(|(n, _)| format!("decide, one-to-one among {n}")));
     names.extend(many.iter().map(|(name, ..)| format!("decide, 10000 many-to-one: {name}")));
     names.push("judge a chain anew (what a connection pays once)".to_owned());
+    names.push("sign an identity (what a request pays)".to_owned());
     let mut calls: Vec<(&str, &dyn Fn())> = Vec::new();
     let all =
         finds.iter().map(|call| call as &dyn Fn()).chain(one.iter().map(|call| call as &dyn Fn()));
     let all =
         all.chain(many_calls.iter().map(|call| call as &dyn Fn())).chain([&judge as &dyn Fn()]);
+    let all = all.chain([&sign as &dyn Fn()]);
     calls.extend(names.iter().map(String::as_str).zip(all));
     let times = measure(&calls, round, rounds);
     names.into_iter().zip(times).collect()

@@ -18,7 +18,7 @@ mod status;
 pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
 pub use authorization::{Authorization, People};
 pub use crd::{crd_yaml, schema};
-pub use forward::{CertificateFormat, Forward};
+pub use forward::{CertificateFormat, Domain, Forward, KeySecretRef, SignedIdentity, UserFormat};
 pub use mapping::{
     Account, CertificateField, CertificateRef, ManyToOne, ManyToOneMapping, MatchRule, OneToOne,
     OneToOneMapping, PermissionMode, SecretRef,
@@ -37,5 +37,9 @@ pub const GROUP: &str = "certmap.dev";
 pub const CONTROLLER_NAME: &str = "certmap.dev/ingress-controller";
 /// The usual name of that IngressClass.
 pub const CLASS_NAME: &str = "certmap";
+/// In whose name identities are signed, if nothing else is said.
+pub const IDENTITY_ISSUER: &str = "certmap";
+/// Where a host serves the public keys of its policies.
+pub const KEYS_PATH: &str = "/.well-known/certmap/jwks.json";
 /// An Ingress with this annotation set to "true" is refused (503) while no accepted policy targets it.
 pub const POLICY_REQUIRED_ANNOTATION: &str = "certmap.dev/policy-required";

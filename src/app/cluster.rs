@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::IngressLoadBalancerIngress;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, Outcome, describe};
@@ -19,7 +19,8 @@ use crate::compile::{Finding, ObjectKind, World};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Scope, Update, watch_cluster};
 use crate::status::{
-    Author, Election, Leadership, Outbox, Publish, Said, addresses, events, outbox, patches,
+    Author, Election, Leadership, Outbox, Publish, Said, WantedKeys, Written, addresses, events,
+    keep_signing_keys, outbox, patches, wanted_keys,
 };
 use crate::telemetry::{Admin, Metrics};
 
@@ -40,6 +41,8 @@ pub struct ClusterSettings {
     pub write_status: bool,
     /// Where this installation can be reached.
     pub publish: Publish,
+    /// After how long the signing keys that certmap makes itself move up; without it, it makes none.
+    pub signing_keys: Option<Duration>,
     /// Namespace and name of the lease that says which replica writes.
     pub lease: (String, String),
     /// This replica's name.
@@ -129,7 +132,7 @@ async fn run(
     let controller = control.options.controller_name.clone();
     let writing = settings
         .write_status
-        .then(|| Writing::start(&client, &settings, controller, metrics.clone(), Arc::new(again)));
+        .then(|| Writing::start(&client, &settings, controller, &metrics, Arc::new(again)));
     let (writer, election) = writing.unzip();
     let mut plane = Plane {
         control,
@@ -214,6 +217,8 @@ struct Writing {
     leadership: Leadership,
     said: Said,
     addresses: Addresses,
+    /// Told which signing keys there should be.
+    keys: Option<watch::Sender<WantedKeys>>,
     controller: String,
     identity: String,
 }
@@ -223,7 +228,7 @@ impl Writing {
         client: &Client,
         settings: &ClusterSettings,
         controller: String,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
         again: Arc<dyn Fn() + Send + Sync>,
     ) -> (Self, Running) {
         let (namespace, name) = &settings.lease;
@@ -259,15 +264,32 @@ impl Writing {
                 look(client.clone(), settings.publish.clone(), known.clone(), again.clone());
             tokio::spawn(looking);
         }
-        let written = Box::new(move |kind, ok| metrics.written(kind, ok));
+        let keys = settings.signing_keys.map(|period| {
+            let (keys, wanted) = watch::channel(WantedKeys::default());
+            let leads = leadership.clone();
+            let keeping = keep_signing_keys(client.clone(), wanted, leads, period, count(metrics));
+            tokio::spawn(keeping);
+            keys
+        });
+        let written = count(metrics);
         let (outbox, writing) = outbox(client.clone(), written, move || again());
         tokio::spawn(writing);
         let identity = settings.identity.clone();
         let said = Said::default();
-        (Self { outbox, leadership, said, addresses: known, controller, identity }, (stop, running))
+        let addresses = known;
+        let writing = Self { outbox, leadership, said, addresses, keys, controller, identity };
+        (writing, (stop, running))
     }
 
     fn work(&mut self, world: &World, outcome: &Outcome) {
+        if let Some(keys) = &self.keys {
+            let now = wanted_keys(world);
+            keys.send_if_modified(|then| {
+                let differs = *then != now;
+                *then = now;
+                differs
+            });
+        }
         if !*self.leadership.borrow() {
             return;
         }
@@ -282,6 +304,11 @@ impl Writing {
             self.outbox.event(event);
         }
     }
+}
+
+fn count(metrics: &Arc<Metrics>) -> Written {
+    let metrics = metrics.clone();
+    Box::new(move |kind, ok| metrics.written(kind, ok))
 }
 
 async fn look(

@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use cluster::{Access, ClusterSettings, connect};
 
-use crate::api::{CLASS_NAME, CONTROLLER_NAME};
+use crate::api::{CLASS_NAME, CONTROLLER_NAME, IDENTITY_ISSUER};
 use crate::compile::{ObjectName, Options, World};
 use crate::lookup::{Lookups, PasswordLookup};
 use crate::proxy::{Parts, Proxy, Timeouts};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Directory, DirectoryWatch, Problem, Scan};
-use crate::telemetry::{AccessLog, Admin, Destination, Format, Metrics, serve};
+use crate::telemetry::{AccessLog, Admin, Destination, Format, Metrics, Shown, serve};
 use control::{Control, describe};
 
 /// What `certmap run` is told.
@@ -70,6 +70,8 @@ pub struct Rules {
     pub controller_name: String,
     /// The class that is ours by its name.
     pub class_name: String,
+    /// In whose name identities are signed.
+    pub identity_issuer: String,
     /// The TLS Secret whose certificate is shown where there is none.
     pub default_certificate: Option<ObjectName>,
 }
@@ -81,6 +83,7 @@ impl Default for Rules {
             external_names: false,
             controller_name: CONTROLLER_NAME.to_owned(),
             class_name: CLASS_NAME.to_owned(),
+            identity_issuer: IDENTITY_ISSUER.to_owned(),
             default_certificate: None,
         }
     }
@@ -179,7 +182,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let shown = store.clone();
     let parts = Parts { store, lookups, metrics, log: log.clone(), timeouts: settings.timeouts };
     let proxy = Proxy::start(http, https, parts)?;
-    state.serves(move || shown.load().dump());
+    let published = shown.clone();
+    state.serves(Shown {
+        snapshot: Box::new(move || format!("{:#}", shown.load().dump())),
+        keys: Box::new(move || format!("{:#}", published.load().key_set())),
+    });
     let (http, https) = addresses;
     Ok(Running { http, https, admin, proxy, state, log, control, drain: settings.drain, stop })
 }
@@ -249,6 +256,7 @@ pub fn options(directory: bool, rules: Rules) -> anyhow::Result<Options> {
         class_name: rules.class_name,
         policy_required: rules.policy_required,
         external_names: rules.external_names,
+        identity_issuer: rules.identity_issuer,
         default_certificate: rules.default_certificate,
         fallback_certificate: Arc::new(certified),
     })

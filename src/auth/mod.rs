@@ -11,6 +11,7 @@ mod password;
 mod principal;
 mod question;
 mod secret;
+mod signing_key;
 
 pub use basic::{BasicOutcome, BasicUsers, StoredPassword};
 pub use credentials::{BasicCredentials, Credentials};
@@ -19,3 +20,4 @@ pub use password::{PasswordHash, PasswordHashError};
 pub use principal::{Known, Principal};
 pub use question::{Answer, Answers, PasswordQuestion, Question};
 pub use secret::Secret;
+pub use signing_key::{PublicKey, SigningError, SigningKey, SigningKeyError};

@@ -1,11 +1,12 @@
 //! Arguments about clusters, and about what objects do not say.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 
-use crate::api::{CLASS_NAME, CONTROLLER_NAME};
+use crate::api::{CLASS_NAME, CONTROLLER_NAME, IDENTITY_ISSUER};
 use crate::app::{Access, ClusterSettings, Rules};
 use crate::compile::ObjectName;
 use crate::source::Scope;
@@ -63,6 +64,9 @@ pub(super) struct RuleArguments {
     /// The TLS Secret whose certificate is shown for hosts without one
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
     default_tls_secret: Option<ObjectName>,
+    /// In whose name identities are signed (iss of forward.signedIdentity)
+    #[arg(long, value_name = "NAME", default_value = IDENTITY_ISSUER)]
+    identity_issuer: String,
 }
 
 impl RuleArguments {
@@ -73,6 +77,7 @@ impl RuleArguments {
             controller_name: self.controller_name.clone(),
             class_name: self.ingress_class.clone(),
             default_certificate: self.default_tls_secret.clone(),
+            identity_issuer: self.identity_issuer.clone(),
         }
     }
 }
@@ -95,6 +100,12 @@ pub(super) struct StatusArguments {
     /// The Lease that says which replica writes
     #[arg(long, value_name = "NAME", default_value = "certmap")]
     lease_name: String,
+    /// Create and rotate the Secrets that forward.signedIdentity.keySecretRef names, where nobody else made them
+    #[arg(long, conflicts_with = "no_status")]
+    manage_signing_keys: bool,
+    /// After how many hours signing keys move up by one
+    #[arg(long, value_name = "HOURS", default_value_t = 720, value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    signing_key_rotation: u32,
     /// This replica's name
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pod_name: Option<String>,
@@ -126,6 +137,9 @@ impl StatusArguments {
                 addresses: self.publish_address.clone(),
                 nodes_of: pod.filter(|_| self.publish_node_addresses),
             },
+            signing_keys: self
+                .manage_signing_keys
+                .then(|| Duration::from_secs(u64::from(self.signing_key_rotation) * 3600)),
             lease: (self.pod_namespace.clone(), self.lease_name.clone()),
             identity,
         })

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{AccessArguments, RuleArguments};
 use super::{Output, print, read_cluster};
+use crate::api::KEYS_PATH;
 use crate::app;
 use crate::auth::Answers;
 use crate::compile::{Finding, Reuse, World, compile, lint};
@@ -149,6 +150,12 @@ fn answer(
         Ok(path) => path,
         Err(ambiguous) => return plain(400, ambiguous.to_string()),
     };
+    if path == KEYS_PATH && virtual_host.keys.is_some() && !arguments.http {
+        return plain(
+            200,
+            "the public keys of the host's policies: certmap serves them".to_owned(),
+        );
+    }
     let Some(route) = virtual_host.route(&path) else {
         return plain(404, format!("no path of host {host} fits {path}"));
     };

@@ -3,6 +3,7 @@
 mod cluster;
 mod dev;
 mod explain;
+mod signing_key;
 mod validate;
 mod whoami;
 
@@ -53,6 +54,8 @@ enum Command {
     Crds,
     /// Say what a request would get, and why
     Explain(explain::ExplainArguments),
+    /// Print a Secret with new keys to sign identities with (forward.signedIdentity)
+    SigningKey(signing_key::SigningKeyArguments),
     /// Serve a backend that answers with what it was told (for samples and tests)
     Whoami(whoami::WhoamiArguments),
 }
@@ -66,7 +69,7 @@ struct ServeArguments {
     /// Where to serve HTTPS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     https: SocketAddr,
-    /// Where to serve /healthz, /readyz, /metrics and /snapshot
+    /// Where to serve /healthz, /readyz, /metrics, /snapshot and /jwks.json
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090")]
     admin: SocketAddr,
     /// Where access records go: a file, or - for standard output
@@ -185,6 +188,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Dev(arguments) => runtime()?.block_on(dev::dev(arguments)),
         Command::Validate(arguments) => validate::validate(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::SigningKey(arguments) => signing_key::run(&arguments),
         Command::Whoami(arguments) => runtime()?.block_on(whoami::serve(arguments)),
         Command::Crds => {
             print(&crd_yaml())?;

@@ -192,7 +192,7 @@ fn account_entry(
     Ok((user.into(), StoredPassword::Plain(Secret::new(password.into()))))
 }
 
-fn key<'a>(secret: &'a core::Secret, key: &str) -> Option<&'a [u8]> {
+pub(super) fn key<'a>(secret: &'a core::Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice())
 }
 

@@ -9,6 +9,7 @@ use super::certificates::LastGood;
 use super::dependency::{Dependency, Lookup, are_unchanged};
 use super::finding::{Finding, Severity};
 use super::mappings::{Mappings, compile_mappings};
+use super::options::Options;
 use super::policy::{acceptable, compile_policy};
 use super::summary::PolicySummary;
 use super::world::{ObjectName, PolicyObject, World};
@@ -52,7 +53,7 @@ impl KeptPolicy {
 /// Attaches policies to Ingresses.
 pub(super) struct Attachments<'a> {
     world: &'a World,
-    policy_required: bool,
+    options: &'a Options,
     by_target: HashMap<ObjectName, Vec<&'a ObjectName>>,
     /// Ingresses of ours.
     pub(super) met: HashSet<ObjectName>,
@@ -65,7 +66,7 @@ pub(super) struct Attachments<'a> {
 impl<'a> Attachments<'a> {
     pub(super) fn new(
         world: &'a World,
-        policy_required: bool,
+        options: &'a Options,
         earlier: &'a KeptPolicies,
         last_good: LastGood,
     ) -> Self {
@@ -76,7 +77,7 @@ impl<'a> Attachments<'a> {
             }
         }
         let (kept, findings, met) = (KeptPolicies::new(), Vec::new(), HashSet::new());
-        Self { met, world, policy_required, by_target, earlier, kept, last_good, findings }
+        Self { met, world, options, by_target, earlier, kept, last_good, findings }
     }
 
     /// What stands before an Ingress.
@@ -106,7 +107,7 @@ impl<'a> Attachments<'a> {
             .as_ref()
             .and_then(|all| all.get(POLICY_REQUIRED_ANNOTATION));
         // Whatever is written there but "false" was meant to close something.
-        if self.policy_required || required.is_some_and(|required| required != "false") {
+        if self.options.policy_required || required.is_some_and(|required| required != "false") {
             return shut(
                 DenialCode::PolicyMissing,
                 format!("a policy is required, and none targets Ingress {name}"),
@@ -232,8 +233,9 @@ impl<'a> Attachments<'a> {
         };
         let (name, first) = joined.first()?;
         let lookup = Lookup::new(world);
+        let issuer = &self.options.identity_issuer;
         let (policy, findings) =
-            compile_policy((name, first), &mappings, &lookup, &mut self.last_good);
+            compile_policy((name, first), &mappings, issuer, &lookup, &mut self.last_good);
         Some(Arc::new(KeptPolicy {
             objects: joined.iter().map(|(_, object)| object.clone()).collect(),
             mappings,

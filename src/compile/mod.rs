@@ -19,6 +19,7 @@ mod policy;
 mod references;
 mod server_certificates;
 mod share;
+mod signing;
 mod summary;
 mod world;
 
@@ -89,12 +90,8 @@ pub fn compile(
     previous: &Reuse,
     options: &Options,
 ) -> Result<Compiled, CompileError> {
-    let mut attachments = Attachments::new(
-        world,
-        options.policy_required,
-        &previous.policies,
-        previous.last_good.clone(),
-    );
+    let mut attachments =
+        Attachments::new(world, options, &previous.policies, previous.last_good.clone());
     let mut backends = Backends::new(world, options, &previous.backends);
     let mut server_certificates = ServerCertificateReader::new(world, &previous.certificates);
     let mut findings = Vec::new();
@@ -121,7 +118,7 @@ pub fn compile(
     findings.sort();
     findings.dedup();
     // Of every policy, in force or not: a name that identifies does so on every route.
-    let headers = world.policies.values().filter_map(PolicyObject::user_header);
+    let headers = world.policies.values().flat_map(PolicyObject::identity_headers);
     let identity_headers = IdentityHeaders::new(headers);
     let policies = policies_of(&shares);
     let (table, tls, kept_tls) = hosts::tables(&hosts, certificates, &previous.tls)?;

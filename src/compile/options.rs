@@ -19,6 +19,8 @@ pub struct Options {
     pub policy_required: bool,
     /// Services of type ExternalName may be backends.
     pub external_names: bool,
+    /// In whose name identities are signed.
+    pub identity_issuer: String,
     /// Shown to clients whose host has no certificate, if it can be read.
     pub default_certificate: Option<ObjectName>,
     /// Shown to clients where there is nothing better.

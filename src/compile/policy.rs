@@ -9,18 +9,21 @@ use super::certificates::LastGood;
 use super::dependency::Lookup;
 use super::finding::{Finding, Severity};
 use super::mappings::Mappings;
+use super::signing::signed_identity;
 use super::world::ObjectName;
 use crate::api::{
     self, AuthenticationModule, CertMappingPolicy, CertMappingPolicySpec, Forward, SslFlag, Trust,
 };
 use crate::policy::{
-    Authorization, ForwardSettings, Module, People, Policy, SslFlags, TrustBundle,
+    Authorization, DomainNames, ForwardSettings, Module, People, Policy, SignedIdentity, SslFlags,
+    TrustBundle,
 };
 
 /// Compiles policies that joined: the first says everything, and all brought their mappings.
 pub(super) fn compile_policy(
     (name, policy): (&ObjectName, &CertMappingPolicy),
     mappings: &Mappings,
+    issuer: &str,
     lookup: &Lookup<'_>,
     last_good: &mut LastGood,
 ) -> (Policy, Vec<Finding>) {
@@ -28,6 +31,7 @@ pub(super) fn compile_policy(
     let mut out = Compiler { lookup, last_good, object: name, findings: Vec::new() };
     let trust = spec.trust.as_ref().and_then(|trust| out.trust(trust));
     let modules = out.modules(&spec.authentication);
+    let forward = out.forward(&spec.forward, issuer);
     let policy = Policy {
         name: name.to_string().into(),
         flags: SslFlags::from_iter(spec.ssl_flags.iter().copied()),
@@ -39,7 +43,7 @@ pub(super) fn compile_policy(
         admit_any_verified: spec.admit_any_verified.as_ref().map(|any| any.user_from),
         modules,
         authorization: authorization(spec.authorization.as_ref()),
-        forward: Arc::new(forward(&spec.forward)),
+        forward: Arc::new(forward),
     };
     (policy, out.findings)
 }
@@ -77,6 +81,30 @@ pub(super) fn acceptable(spec: &CertMappingPolicySpec) -> Result<(), (&'static s
             "SslNegotiateCert needs trust: write trust.caCertificateRefs",
         ));
     }
+    tellable(&spec.forward)
+}
+
+/// Two values under one name, or without an end that a reader knows, would be one another.
+fn tellable(forward: &Forward) -> Result<(), (&'static str, &'static str)> {
+    let signed = forward.signed_identity.as_ref();
+    let names = forward.user_header.iter().chain(&forward.groups_header);
+    let names = names.chain(signed.map(|signed| &signed.header)).map(|it| it.to_ascii_lowercase());
+    let names: Vec<String> = names.collect();
+    if names
+        .iter()
+        .enumerate()
+        .any(|(index, name)| names.iter().skip(index + 1).any(|it| it == name))
+    {
+        return Err(("spec.forward", "two of forward's headers have one name: write several"));
+    }
+    let mut separator = forward.groups_separator.chars();
+    if !separator.next().is_some_and(|c| c.is_ascii_punctuation()) || separator.next().is_some() {
+        return Err(("spec.forward.groupsSeparator", "write one punctuation character"));
+    }
+    if signed.is_some_and(|signed| !(5..=600).contains(&signed.lifetime_seconds)) {
+        let field = "spec.forward.signedIdentity.lifetimeSeconds";
+        return Err((field, "a token holds 5 to 600 seconds: write a number between"));
+    }
     Ok(())
 }
 
@@ -90,15 +118,6 @@ fn authorization(authorization: Option<&api::Authorization>) -> Authorization {
     Authorization::new(allow, deny.unwrap_or_default())
 }
 
-fn forward(forward: &Forward) -> ForwardSettings {
-    ForwardSettings {
-        user_header: forward.user_header.as_ref().map(|name| name.to_ascii_lowercase().into()),
-        basic_credentials: forward.basic_credentials,
-        pass_authorization: forward.pass_authorization,
-        client_certificate: forward.client_certificate.clone(),
-    }
-}
-
 struct Compiler<'a> {
     lookup: &'a Lookup<'a>,
     last_good: &'a mut LastGood,
@@ -110,6 +129,51 @@ impl Compiler<'_> {
     fn find(&mut self, field: impl Into<String>, reason: &'static str, message: impl Into<String>) {
         let finding = Finding::of_policy(self.object, Severity::Error, field, reason, message);
         self.findings.push(finding);
+    }
+
+    /// What cannot be signed lets nobody in.
+    fn forward(&mut self, forward: &Forward, issuer: &str) -> ForwardSettings {
+        let signed = forward.signed_identity.as_ref();
+        let signed = signed
+            .map(|spec| signed_identity(&self.object.namespace, spec, issuer, self.lookup))
+            .map(|(signed, problems)| self.signed(signed, problems));
+        let lower = |name: &Option<String>| {
+            name.as_ref().map(|name| name.to_ascii_lowercase().into_boxed_str())
+        };
+        let domain = forward.domain.as_ref();
+        let name = |name: Option<&String>| name.map(|name| name.as_str().into());
+        ForwardSettings {
+            user_header: lower(&forward.user_header),
+            user_format: forward.user_format,
+            domain: DomainNames {
+                netbios: name(domain.and_then(|domain| domain.netbios.as_ref())),
+                dns: name(domain.and_then(|domain| domain.dns.as_ref())),
+            },
+            groups_header: lower(&forward.groups_header),
+            groups_separator: forward.groups_separator.chars().next().unwrap_or(','),
+            basic_credentials: forward.basic_credentials,
+            pass_authorization: forward.pass_authorization,
+            client_certificate: forward.client_certificate.clone(),
+            signed_identity: signed,
+        }
+    }
+
+    fn signed(&mut self, signed: SignedIdentity, problems: Vec<String>) -> SignedIdentity {
+        let field = "spec.forward.signedIdentity.keySecretRef";
+        if let Err(problem) = &signed.keys {
+            let message = format!("{problem}; until then nobody is let in (503.92)");
+            self.find(field, "SigningKeyUnusable", message);
+        }
+        for problem in problems {
+            self.findings.push(Finding::of_policy(
+                self.object,
+                Severity::Warning,
+                field,
+                "SigningKeyIgnored",
+                problem,
+            ));
+        }
+        signed
     }
 
     /// All CAs of all references that resolve; fewer CAs never let more people in.
@@ -177,5 +241,37 @@ impl Compiler<'_> {
             }
         }
         modules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_an_older_definition_lets_pass_is_not_put_in_force() {
+        let check = |forward: serde_json::Value| {
+            let spec = serde_json::from_value(json!({"forward": forward})).unwrap();
+            acceptable(&spec).map_err(|(field, _)| field)
+        };
+        let signed = |more: serde_json::Value| {
+            let mut signed = json!({"keySecretRef": {"name": "k"}});
+            signed.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"userHeader": "X-User", "groupsHeader": "X-Groups", "signedIdentity": signed})
+        };
+        assert_eq!(check(signed(json!({}))), Ok(()));
+        assert_eq!(
+            check(json!({"userHeader": "X-User", "groupsHeader": "x-USER"})),
+            Err("spec.forward")
+        );
+        assert_eq!(check(signed(json!({"header": "X-Groups"}))), Err("spec.forward"));
+        for bad in ["", "a", ";;", " ", "\u{b6}"] {
+            let found = check(json!({"groupsSeparator": bad}));
+            assert_eq!(found, Err("spec.forward.groupsSeparator"), "{bad}");
+        }
+        let found = check(signed(json!({"lifetimeSeconds": 601})));
+        assert_eq!(found, Err("spec.forward.signedIdentity.lifetimeSeconds"));
     }
 }

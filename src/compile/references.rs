@@ -58,7 +58,9 @@ fn of_policy(policy: &CertMappingPolicy) -> Vec<ObjectRef> {
     let modules = spec.authentication.iter().filter_map(|module| module.basic.as_ref());
     let users = modules.flat_map(|basic| &basic.secret_refs);
     let users = users.map(|it| secret(&it.name, it.namespace.as_deref()));
-    cas.chain(certificates).chain(accounts).chain(users).collect()
+    let signing = spec.forward.signed_identity.iter();
+    let signing = signing.map(|it| secret(&it.key_secret_ref.name, None));
+    cas.chain(certificates).chain(accounts).chain(users).chain(signing).collect()
 }
 
 #[cfg(test)]
@@ -82,12 +84,19 @@ mod tests {
                 "oneToOne": {"mappings": [{"name": "a", "certificateRef": {"kind": "Secret", "name": "cert"}, "account": {"secretRef": {"name": "s"}}}]},
                 "manyToOne": {"mappings": [{"name": "m", "rules": [], "account": {"secretRef": {"name": "s"}}}]},
                 "authentication": [{"basic": {"secretRefs": [{"name": "users"}]}}],
+                "forward": {"signedIdentity": {"keySecretRef": {"name": "signing"}}},
             },
         });
         let policy = Object::Policy(Arc::new(serde_json::from_value(policy).unwrap()));
         assert_eq!(
             names(&policy),
-            ["ConfigMap infra/ca", "Secret web/cert", "Secret web/s", "Secret web/users"]
+            [
+                "ConfigMap infra/ca",
+                "Secret web/cert",
+                "Secret web/s",
+                "Secret web/signing",
+                "Secret web/users"
+            ]
         );
     }
 

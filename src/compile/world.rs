@@ -110,13 +110,17 @@ pub enum PolicyObject {
 }
 
 impl PolicyObject {
-    /// The header by which it tells backends who is calling.
-    #[must_use]
-    pub fn user_header(&self) -> Option<&str> {
-        match self {
-            Self::Readable(policy) => policy.spec.forward.user_header.as_deref(),
+    /// The headers by which it tells backends who is calling.
+    pub fn identity_headers(&self) -> impl Iterator<Item = &str> {
+        let forward = match self {
+            Self::Readable(policy) => Some(&policy.spec.forward),
             Self::Unreadable { .. } => None,
-        }
+        };
+        forward.into_iter().flat_map(|forward| {
+            let signed = forward.signed_identity.as_ref().map(|signed| &signed.header);
+            let named = forward.user_header.iter().chain(&forward.groups_header);
+            named.chain(signed).map(String::as_str)
+        })
     }
 }
 

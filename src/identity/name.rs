@@ -91,6 +91,11 @@ pub enum NameError {
 }
 
 impl DistinguishedName {
+    /// Relative distinguished names in the order of the DER, each as its attributes.
+    pub fn relative_names(&self) -> impl DoubleEndedIterator<Item = &[Attribute]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+
     /// All attributes, in the order of the DER.
     pub fn attributes(&self) -> impl Iterator<Item = &Attribute> {
         self.0.iter().flatten()

@@ -1,5 +1,7 @@
 //! The names of a subjectAltName extension (RFC 5280, 4.2.1.6), each under its own type.
 
+use std::net::IpAddr;
+
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use x509_parser::extensions::GeneralName;
 
@@ -13,6 +15,12 @@ pub struct SubjectAltName {
     pub emails: Vec<Box<str>>,
     /// otherName with Microsoft's user principal name.
     pub upns: Vec<Box<str>>,
+    /// dNSName.
+    pub dns_names: Vec<Box<str>>,
+    /// uniformResourceIdentifier.
+    pub uris: Vec<Box<str>>,
+    /// iPAddress.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl SubjectAltName {
@@ -24,11 +32,19 @@ impl SubjectAltName {
                 GeneralName::OtherName(oid, value) if oid.as_bytes() == UPN => {
                     san.upns.extend(utf8_in_context_tag(value));
                 }
+                GeneralName::DNSName(name) => san.dns_names.push((*name).into()),
+                GeneralName::URI(uri) => san.uris.push((*uri).into()),
+                GeneralName::IPAddress(octets) => san.addresses.extend(address(octets)),
                 _ => {}
             }
         }
         san
     }
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    <[u8; 16]>::try_from(octets).map(IpAddr::from).or_else(|_| v4()).ok()
 }
 
 /// `[0] EXPLICIT UTF8String`, which is how a UPN is written.

@@ -95,7 +95,20 @@ impl Engine<'_> {
     fn decide(mut self) -> Result<Permit, Refusal> {
         let permit = self.admit()?;
         self.authorize(&permit)?;
+        self.vouch()?;
         Ok(permit)
+    }
+
+    /// A backend that is promised a signature gets no request without one.
+    fn vouch(&mut self) -> Result<(), Denial> {
+        let signed = self.policy.forward.signed_identity.as_ref();
+        match signed.and_then(|signed| signed.keys.as_ref().err()) {
+            Some(problem) => {
+                let reason = format!("forward.signedIdentity: {problem}");
+                Err(self.refuse("forward", DenialCode::PolicyUnusable, reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// `authorization`, whatever admitted.

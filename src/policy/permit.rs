@@ -119,8 +119,19 @@ impl Permit {
         certificate: Option<VerifiedCertificate>,
         forward: Option<ForwardSettings>,
     ) -> Self {
+        Self::for_test_of(user.map(Principal::named), password, certificate, forward)
+    }
+
+    /// The same, for somebody of whom more is known.
+    #[cfg(test)]
+    pub(crate) fn for_test_of(
+        principal: Option<Principal>,
+        password: Option<&str>,
+        certificate: Option<VerifiedCertificate>,
+        forward: Option<ForwardSettings>,
+    ) -> Self {
         Self {
-            principal: user.map(Principal::named),
+            principal,
             mechanism: Mechanism::None,
             policy: None,
             mapping: None,

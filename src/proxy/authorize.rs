@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap};
-use http::{Request, Uri};
+use http::{Method, Request, Uri};
 use rustls::pki_types::UnixTime;
 
 use super::connection::Connection;
 use super::rejection::Rejection;
+use crate::api::KEYS_PATH;
 use crate::auth::{Answers, Credentials};
 use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
@@ -72,6 +73,15 @@ impl Case {
             Ok(route) => self.pass(route, lookups, now).await,
             Err(rejection) => (Err(rejection), Trace::default()),
         }
+    }
+
+    /// The public keys, where the request is for those that its host publishes: they are nobody's secret. Over http
+    /// anybody on the way could put others in their place.
+    pub(super) fn published_keys(&self, snapshot: &Snapshot, method: &Method) -> Option<Arc<str>> {
+        let asked =
+            matches!(*method, Method::GET | Method::HEAD) && canonical(&self.path) == KEYS_PATH;
+        let host = snapshot.hosts.resolve(Some(&self.host)).filter(|_| asked)?;
+        host.keys.clone().filter(|_| self.connection.tls.is_some())
     }
 
     /// The route, where the connection may carry requests to it.

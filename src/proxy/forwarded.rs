@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::UnixTime;
 
 use crate::snapshot::IdentityHeaders;
 
@@ -40,6 +41,7 @@ pub(super) struct Arrival {
     /// As the client wrote it.
     pub(super) host: HeaderValue,
     pub(super) request_id: HeaderValue,
+    pub(super) at: UnixTime,
 }
 
 impl Arrival {
@@ -84,6 +86,7 @@ mod tests {
             https,
             host: HeaderValue::from_static(host),
             request_id: HeaderValue::from_static("id"),
+            at: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
         }
     }
 

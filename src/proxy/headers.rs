@@ -1,35 +1,18 @@
 //! Header fields on their way to the backend: always strip, then perhaps set.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, Version};
 
-use super::certificate_headers::{self, UnwritableCertificate};
 use super::forwarded::{self, Arrival, REQUEST_ID, is_forwarded};
 use super::hop_by_hop::{self, is_hop_by_hop, options, remove};
+use super::told::{HeaderError, Told};
 use super::upgrade;
-use crate::policy::{ForwardSettings, Permit};
+use crate::policy::Permit;
 use crate::snapshot::IdentityHeaders;
 
 /// Of a trailer, nothing may change who asks, of whom, or where the message ends (RFC 9110, 6.5.1).
 const NEVER_TRAILERS: &[&str] =
     &["authorization", "content-length", "cookie", "host", "set-cookie", "trailer"];
-
-/// What no header field can carry.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum HeaderError {
-    #[error("the account has no password to send")]
-    NoPassword,
-    #[error("the user's name cannot be written into a header field")]
-    User,
-    #[error("the user's name cannot be written into Basic credentials")]
-    BasicUser,
-    #[error("forward.userHeader is no name of a header field")]
-    UserHeader,
-    #[error("{0}")]
-    Certificate(#[from] UnwritableCertificate),
-}
 
 /// Makes a client's header fields ours.
 ///
@@ -39,12 +22,13 @@ pub(super) fn to_backend(
     headers: &mut HeaderMap,
     permit: &Permit,
     arrival: &Arrival,
-    identity: &IdentityHeaders,
+    stripped: &IdentityHeaders,
+    service: &str,
     websocket: bool,
 ) -> Result<(), HeaderError> {
     let trailers = options(headers, &header::TE).any(|te| te.eq_ignore_ascii_case(b"trailers"));
     hop_by_hop::strip(headers);
-    remove(headers, |name| identity.contains(name) || is_forwarded(name));
+    remove(headers, |name| stripped.contains(name) || is_forwarded(name));
     if permit.forward().is_some_and(|forward| !forward.pass_authorization) {
         headers.remove(header::AUTHORIZATION);
     }
@@ -56,7 +40,8 @@ pub(super) fn to_backend(
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    permit.forward().map_or(Ok(()), |forward| set_identity(headers, forward, permit))
+    let told = Told { permit, service, arrival };
+    permit.forward().map_or(Ok(()), |forward| told.set(headers, forward))
 }
 
 /// Makes a backend's header fields ours.
@@ -90,50 +75,15 @@ fn merge_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn set_identity(
-    headers: &mut HeaderMap,
-    forward: &ForwardSettings,
-    permit: &Permit,
-) -> Result<(), HeaderError> {
-    if let Some((name, user)) = forward.user_header.as_deref().zip(permit.user()) {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::UserHeader)?;
-        headers.insert(name, user_value(user)?);
-    }
-    if forward.basic_credentials && permit.user().is_some() {
-        let (user, password) = permit.credentials().ok_or(HeaderError::NoPassword)?;
-        headers.insert(header::AUTHORIZATION, basic(user, password)?);
-    }
-    if let Some(certificate) = permit.certificate() {
-        for format in &forward.client_certificate {
-            certificate_headers::set(headers, *format, certificate)?;
-        }
-    }
-    Ok(())
-}
-
-/// UTF-8 as it is. A reader trims space at both ends, and would take " alice" for someone else.
-fn user_value(user: &str) -> Result<HeaderValue, HeaderError> {
-    let whole = !user.is_empty() && user.trim() == user && !user.chars().any(char::is_control);
-    let value = whole.then(|| HeaderValue::from_bytes(user.as_bytes()).ok()).flatten();
-    value.ok_or(HeaderError::User)
-}
-
-/// RFC 7617: a reader splits at the first colon, so a name that holds one would be another's.
-fn basic(user: &str, password: &[u8]) -> Result<HeaderValue, HeaderError> {
-    if user.is_empty() || user.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(HeaderError::BasicUser);
-    }
-    let pair = STANDARD.encode([user.as_bytes(), b":", password].concat());
-    let mut value =
-        HeaderValue::try_from(format!("Basic {pair}")).map_err(|_| HeaderError::BasicUser)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+    use rustls::pki_types::UnixTime;
+
     use super::*;
-    use crate::api::CertificateFormat;
+    use crate::api::{CertificateFormat, UserFormat};
+    use crate::auth::{Known, Principal, SigningError, SigningKey};
+    use crate::policy::{ForwardSettings, SignedIdentity, SigningKeys};
 
     fn arrival() -> Arrival {
         Arrival {
@@ -141,6 +91,7 @@ mod tests {
             https: true,
             host: HeaderValue::from_static("a.example"),
             request_id: HeaderValue::from_static("id"),
+            at: UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_000)),
         }
     }
 
@@ -162,8 +113,8 @@ mod tests {
 
     fn sent(sent: &[(&str, &str)], permit: &Permit) -> Result<HeaderMap, HeaderError> {
         let mut headers = fields(sent);
-        let identity = IdentityHeaders::new(["X-Employee"]);
-        to_backend(&mut headers, permit, &arrival(), &identity, false).map(|()| headers)
+        let stripped = IdentityHeaders::new(["X-Employee"]);
+        to_backend(&mut headers, permit, &arrival(), &stripped, "web/echo", false).map(|()| headers)
     }
 
     fn user_header() -> ForwardSettings {
@@ -187,6 +138,11 @@ mod tests {
         ("SSL_CLIENT_VERIFY", "SUCCESS"),
         ("ssl-client-subject-dn", "CN=root"),
         ("X-ARR-ClientCert", "AA=="),
+        ("X-Forwarded-Tls-Client-Cert", "AA"),
+        ("X_Forwarded_Tls_Client_Cert_Info", "Subject"),
+        ("X-Certmap-Identity", "e30.e30."),
+        ("X-Remote-Groups", "admins"),
+        ("Remote-Groups", "admins"),
         ("X-Forwarded-Prefix", "/x"),
         ("X_Forwarded_Host", "evil.example"),
         ("Forwarded", "for=1.2.3.4"),
@@ -320,6 +276,83 @@ mod tests {
         let result =
             sent(&[], &Permit::for_test(Some("alice"), None, None, Some(basic_credentials())));
         assert_eq!(result.unwrap_err(), HeaderError::NoPassword);
+    }
+
+    fn sent_of(groups: &[&str]) -> Result<HeaderMap, HeaderError> {
+        let groups = groups.iter().map(|group| (*group).into()).collect();
+        let alice = Principal::known("CORP\\alice", Known { groups, ..Known::default() });
+        let forward = ForwardSettings {
+            groups_header: Some("x-employee".into()),
+            groups_separator: ';',
+            ..ForwardSettings::default()
+        };
+        sent(FORGED, &Permit::for_test_of(Some(alice), None, None, Some(forward)))
+    }
+
+    #[test]
+    fn groups_stand_in_one_field_between_separators() {
+        let headers = sent_of(&["HR, Staff", "Jürgens", "CN=a,DC=b"]).unwrap();
+        assert_eq!(all(&headers, "x-employee"), ["HR, Staff;Jürgens;CN=a,DC=b".as_bytes()]);
+        assert!(!sent_of(&[]).unwrap().contains_key("x-employee"));
+    }
+
+    #[test]
+    fn a_group_that_a_reader_would_take_for_others_is_refused() {
+        for group in ["a;b", "", " a", "a ", "a\nb", "a\u{85}"] {
+            let result = sent_of(&["x", group]);
+            assert_eq!(result.unwrap_err(), HeaderError::Group, "{group:?}");
+        }
+        let many: Vec<String> = (0..2_000).map(|index| format!("group-{index:08}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(sent_of(&many).unwrap_err(), HeaderError::Groups);
+    }
+
+    #[test]
+    fn a_name_is_written_in_the_form_that_is_asked_for_or_refused() {
+        let told = |user: &str| {
+            let forward =
+                ForwardSettings { user_format: UserFormat::DownLevelLogonName, ..user_header() };
+            sent(&[], &Permit::for_test(Some(user), None, None, Some(forward)))
+        };
+        assert_eq!(all(&told("CORP\\alice").unwrap(), "x-employee"), [b"CORP\\alice"]);
+        assert_eq!(told("alice").unwrap_err(), HeaderError::UserForm);
+    }
+
+    fn signed(keys: Result<SigningKeys, Box<str>>) -> ForwardSettings {
+        let signed_identity = Some(SignedIdentity {
+            header: "x-employee".into(),
+            audience: None,
+            issuer: "certmap".into(),
+            lifetime: 60,
+            publish: false,
+            keys,
+        });
+        ForwardSettings { signed_identity, ..ForwardSettings::default() }
+    }
+
+    #[test]
+    fn a_token_takes_the_place_of_whatever_the_client_sent() {
+        let pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let current = SigningKey::from_pem(pem.as_bytes()).unwrap();
+        let forward = signed(Ok(SigningKeys { current, others: Vec::new() }));
+        let headers = sent(FORGED, &Permit::for_test(Some("alice"), None, None, Some(forward)));
+        let headers = headers.unwrap();
+        let tokens = all(&headers, "x-employee");
+        assert_eq!(
+            (tokens.len(), tokens[0].iter().filter(|octet| **octet == b'.').count()),
+            (1, 2)
+        );
+        assert!(headers["x-employee"].is_sensitive());
+    }
+
+    #[test]
+    fn without_a_key_nothing_is_sent_and_nobody_gets_no_token() {
+        let permit = |user| Permit::for_test(user, None, None, Some(signed(Err("gone".into()))));
+        assert_eq!(
+            sent(&[], &permit(Some("alice"))).unwrap_err(),
+            HeaderError::Signing(SigningError)
+        );
+        assert!(!sent(FORGED, &permit(None)).unwrap().contains_key("x-employee"));
     }
 
     #[test]

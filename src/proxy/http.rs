@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::authorize::{Admission, Case};
 use super::body::{RequestBody, ResponseBody, Watched, full};
 use super::connection::Connection;
-use super::forwarded::Arrival;
+use super::forwarded::{Arrival, REQUEST_ID};
 use super::headers;
 use super::rejection::{Rejection, prefers_json};
 use super::upgrade::{is_websocket, tunnel};
@@ -94,7 +94,12 @@ impl Line {
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let case = Arc::new(Case::new(connection.clone(), &request)?);
-        let (admission, trace) = case.authorize(snapshot, &self.lookups, UnixTime::now()).await;
+        if let Some(keys) = case.published_keys(snapshot, request.method()) {
+            visit.published();
+            return Ok(jwk_set(&keys, request_id));
+        }
+        let now = UnixTime::now();
+        let (admission, trace) = case.authorize(snapshot, &self.lookups, now).await;
         let admission = admission.map_err(|rejection| {
             let policy = case.route(snapshot).ok().and_then(|route| route.guard.policies().first());
             visit.refused(&rejection, policy.map(|policy| &policy.name), &trace);
@@ -106,6 +111,7 @@ impl Line {
             https: connection.tls.is_some(),
             host: authority(&request, &case),
             request_id: request_id.clone(),
+            at: now,
         };
         let exchange = Exchange { snapshot: snapshot.clone(), case, arrival };
         self.forward(exchange, admission, request, visit).await
@@ -181,6 +187,16 @@ impl Line {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         rejection.redirected(format!("https://{}{port}{target}", case.host))
     }
+}
+
+/// Keys may be kept a while: those to come are published long before they sign.
+fn jwk_set(keys: &Arc<str>, request_id: &HeaderValue) -> Response<ResponseBody> {
+    let mut response = Response::new(full(keys.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.insert(REQUEST_ID, request_id.clone());
+    response
 }
 
 /// A request on its way to a backend.

@@ -17,6 +17,8 @@ mod listener;
 mod rejection;
 mod sessions;
 mod tls;
+mod told;
+mod traefik;
 mod upgrade;
 mod upstream;
 mod visit;

@@ -170,6 +170,10 @@ impl From<Unanswered> for Rejection {
 impl From<UpstreamError> for Rejection {
     fn from(error: UpstreamError) -> Self {
         let status = error.status();
+        if let UpstreamError::Header(_) = error {
+            let detail = "What the server has to be told about the caller cannot be written.";
+            return Self::plain(status, "502", "Bad gateway", detail, error.to_string());
+        }
         let (code, title, detail) = match status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 ("503", "Service unavailable", "No server is there to answer.")

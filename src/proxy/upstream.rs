@@ -17,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::body::{BodyError, RequestBody};
 use super::forwarded::Arrival;
-use super::headers::{self, HeaderError};
+use super::headers;
+use super::told::HeaderError;
 use super::upgrade::{is_unasked, is_websocket};
 use crate::lookup::{NameError, NameLookup};
 use crate::policy::Permit;
@@ -141,7 +142,8 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let websocket = is_websocket(&request);
         let (mut parts, body) = request.into_parts();
-        headers::to_backend(&mut parts.headers, &permit, arrival, identity, websocket)?;
+        let (fields, service) = (&mut parts.headers, backend.service());
+        headers::to_backend(fields, &permit, arrival, identity, service, websocket)?;
         drop(permit);
         frame(&mut parts, &body);
         let target = parts.uri.path_and_query().cloned().ok_or(UpstreamError::Target)?;

@@ -100,6 +100,11 @@ impl Visit {
         self.record.reason = Some(rejection.reason.to_string());
     }
 
+    /// Answered by certmap itself, with what is everybody's.
+    pub(super) fn published(&mut self) {
+        (self.record.status, self.record.code) = (200, "200".to_owned());
+    }
+
     pub(super) fn answered(&mut self, status: u16, endpoint: String) {
         self.record.status = status;
         self.record.code = status.to_string();

@@ -38,6 +38,12 @@ impl Backend {
         Self { name: name.into(), target, next: AtomicUsize::new(0) }
     }
 
+    /// namespace/service, without the port.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        self.name.rsplit_once(':').map_or(&self.name, |(service, _)| service)
+    }
+
     /// Every one of its endpoints once, beginning with the one whose turn it is.
     pub fn in_turn<'a>(
         &self,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::backend::Target;
 use super::route::{PathPattern, Route, VirtualHost};
 use super::store::Snapshot;
-use crate::policy::{Guard, Module, Policy};
+use crate::policy::{Guard, Module, Policy, SignedIdentity};
 
 impl Snapshot {
     /// Hosts, routes and policies. Passwords, keys, certificates and user names are left out.
@@ -62,6 +62,16 @@ fn endpoints(target: &Target) -> Vec<String> {
     }
 }
 
+fn signed(signed: &SignedIdentity) -> Value {
+    let keys = signed.keys.as_ref().ok();
+    json!({
+        "header": &*signed.header,
+        "audience": signed.audience.as_deref(),
+        "signsWith": keys.map(|keys| &*keys.current.public().kid),
+        "keys": keys.map_or(0, |keys| keys.public().count()),
+    })
+}
+
 fn policy(policy: &Policy) -> Value {
     let module = |module: &Module| match module {
         Module::Basic { users, .. } => json!({"basic": {"users": users.len()}}),
@@ -77,5 +87,7 @@ fn policy(policy: &Policy) -> Value {
         "manyToOneMappings": policy.many_to_one.all().len(),
         "authentication": policy.modules.iter().map(module).collect::<Vec<_>>(),
         "userHeader": policy.forward.user_header.as_deref(),
+        "groupsHeader": policy.forward.groups_header.as_deref(),
+        "signedIdentity": policy.forward.signed_identity.as_ref().map(signed),
     })
 }

@@ -7,6 +7,7 @@ mod backend;
 mod dump;
 mod host;
 mod identity_headers;
+mod key_set;
 mod path;
 mod route;
 mod store;

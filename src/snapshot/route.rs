@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::host::HostPattern;
+use super::key_set::key_set;
 use super::path::canonical;
 use super::terms::ClientCertificateTerms;
-use crate::policy::Guard;
+use crate::policy::{Guard, Policy};
 
 /// One path of one host.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct VirtualHost {
     pub terms: Arc<ClientCertificateTerms>,
     /// Whether any path has a policy, or refuses for want of one.
     pub policed: bool,
+    /// The public keys that its policies publish, as a JWK set.
+    pub keys: Option<Arc<str>>,
     routes: HashMap<PathPattern, Route>,
 }
 
@@ -63,7 +66,13 @@ impl VirtualHost {
         routes: HashMap<PathPattern, Route>,
     ) -> Self {
         let policed = routes.values().any(|route| !matches!(route.guard, Guard::Open));
-        Self { pattern, terms, policed, routes }
+        let publishes = |policy: &&Policy| {
+            policy.forward.signed_identity.as_ref().is_some_and(|signed| signed.publish)
+        };
+        let policies = routes.values().flat_map(|route| route.guard.policies());
+        let keys = key_set(policies.map(|policy| &**policy).filter(publishes));
+        let keys = keys.map(|keys| format!("{keys}\n").into());
+        Self { pattern, terms, policed, keys, routes }
     }
 
     /// The route of a canonical path: the exact one, else the one with the longest prefix.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::host::{HostName, HostTable};
 use super::identity_headers::IdentityHeaders;
+use super::key_set::key_set;
 use super::route::VirtualHost;
 use super::terms::ClientCertificateTerms;
 use super::tls::Tls;
@@ -32,6 +33,13 @@ impl Snapshot {
     #[must_use]
     pub fn terms(&self, host: Option<&HostName>) -> Arc<ClientCertificateTerms> {
         self.hosts.resolve(host).map(|host| host.terms.clone()).unwrap_or_default()
+    }
+
+    /// The public keys of every policy in force, as a JWK set.
+    #[must_use]
+    pub fn key_set(&self) -> serde_json::Value {
+        let policies = self.policies.iter().map(|policy| &**policy);
+        key_set(policies).unwrap_or_else(|| serde_json::json!({"keys": []}))
     }
 }
 

@@ -360,6 +360,52 @@ mod tests {
     }
 
     #[test]
+    fn what_the_backend_is_told_stands_in_headers_of_its_own() {
+        let signed = |header: &str| json!({"keySecretRef": {"name": "k"}, "header": header});
+        let whole = json!({
+            "userHeader": "X-Remote-User", "userFormat": "DownLevelLogonName", "groupsHeader": "X-Remote-Groups",
+            "groupsSeparator": "|", "domain": {"netbios": "CORP", "dns": "corp.example"},
+            "clientCertificate": ["traefik", "xfcc"], "signedIdentity": {"keySecretRef": {"name": "k"}, "publish": true},
+        });
+        assert_eq!(errors(&json!({"forward": whole})), Vec::<String>::new());
+        for (field, name) in [
+            ("groupsHeader", "Cookie"),
+            ("groupsHeader", "X-Forwarded-Tls-Client-Cert-Info"),
+            ("userHeader", "ssl-client-verify"),
+        ] {
+            one(
+                &json!({"forward": {field: name}}),
+                &format!("spec.forward.{field}"),
+                "header of HTTP",
+            );
+        }
+        let header = json!({"forward": {"signedIdentity": signed("Authorization")}});
+        one(&header, "spec.forward.signedIdentity.header", "header of HTTP");
+        let same = json!({"forward": {"userHeader": "X-User", "groupsHeader": "x-user"}});
+        one(&same, "spec.forward", "the same header");
+        for field in ["userHeader", "groupsHeader"] {
+            let same = json!({"forward": {field: "x-certmap-IDENTITY", "signedIdentity": {"keySecretRef": {"name": "k"}}}});
+            one(&same, "spec.forward", "signedIdentity.header is the userHeader");
+        }
+        for bad in ["", "a", ",,", " ", "é"] {
+            let found = errors(&json!({"forward": {"groupsSeparator": bad}}));
+            assert!(
+                found.iter().all(|error| error.contains("spec.forward.groupsSeparator"))
+                    && !found.is_empty(),
+                "{bad}: {found:?}"
+            );
+        }
+        for lifetime in [4, 601] {
+            let signed = json!({"keySecretRef": {"name": "k"}, "lifetimeSeconds": lifetime});
+            one(
+                &json!({"forward": {"signedIdentity": signed}}),
+                "spec.forward.signedIdentity.lifetimeSeconds",
+                "",
+            );
+        }
+    }
+
+    #[test]
     fn names_occur_once() {
         let mapping = |name: &str| json!({"name": name, "sha256": "00".repeat(32), "account": {"userName": "u"}});
         one(

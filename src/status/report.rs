@@ -30,9 +30,11 @@ const REFERENCES: &[&str] = &[
     "CertificateUnresolved",
     "CredentialsUnusable",
     "NoTrust",
+    "SigningKeyIgnored",
+    "SigningKeyUnusable",
 ];
-/// Findings that leave a policy in force that admits nobody by a certificate.
-const CLOSED: &[&str] = &["NoTrust"];
+/// Findings that leave a policy in force that admits nobody, or nobody by a certificate.
+const CLOSED: &[&str] = &["NoTrust", "SigningKeyUnusable"];
 
 /// In whose name, and when.
 #[derive(Clone, Debug)]

@@ -21,7 +21,16 @@ use super::metrics::Metrics;
 
 const MOST_CONNECTIONS: usize = 64;
 
-type Dump = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
+/// Text that is made when somebody asks for it.
+type Text = Box<dyn Fn() -> String + Send + Sync>;
+
+/// What is shown of what is in force.
+pub struct Shown {
+    /// As JSON, without secrets.
+    pub snapshot: Text,
+    /// The public keys by which signed identities are verified (RFC 7517).
+    pub keys: Text,
+}
 
 /// What the endpoints show.
 pub struct Admin {
@@ -33,10 +42,10 @@ pub struct Admin {
 enum Stage {
     /// Nothing is served; a sentence says what is waited for.
     Waiting(String),
-    /// Requests are served; the snapshot can be shown, without secrets.
-    Serving(Dump),
+    /// Requests are served; what is in force can be shown.
+    Serving(Shown),
     /// It is coming to its end.
-    Draining(Option<Dump>),
+    Draining(Option<Shown>),
 }
 
 impl Admin {
@@ -59,16 +68,15 @@ impl Admin {
     }
 
     /// From now on requests are served.
-    pub fn serves(&self, dump: impl Fn() -> serde_json::Value + Send + Sync + 'static) {
-        *self.stage.write().unwrap_or_else(PoisonError::into_inner) =
-            Stage::Serving(Box::new(dump));
+    pub fn serves(&self, shown: Shown) {
+        *self.stage.write().unwrap_or_else(PoisonError::into_inner) = Stage::Serving(shown);
     }
 
     /// From now on it comes to its end.
     pub fn drains(&self) {
         let mut stage = self.stage.write().unwrap_or_else(PoisonError::into_inner);
         *stage = match std::mem::replace(&mut *stage, Stage::Draining(None)) {
-            Stage::Serving(dump) => Stage::Draining(Some(dump)),
+            Stage::Serving(shown) => Stage::Draining(Some(shown)),
             other => other,
         };
     }
@@ -81,11 +89,17 @@ impl Admin {
         }
     }
 
-    fn snapshot(&self) -> Option<serde_json::Value> {
+    fn shown(&self, what: impl Fn(&Shown) -> &Text) -> Option<String> {
         match &*self.stage.read().unwrap_or_else(PoisonError::into_inner) {
-            Stage::Serving(dump) | Stage::Draining(Some(dump)) => Some(dump()),
+            Stage::Serving(shown) | Stage::Draining(Some(shown)) => Some(what(shown)()),
             Stage::Waiting(_) | Stage::Draining(None) => None,
         }
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").finish_non_exhaustive()
     }
 }
 
@@ -173,17 +187,20 @@ fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
                 "the metrics cannot be written\n".to_owned(),
             ),
         },
-        "/snapshot" => match admin.snapshot() {
-            Some(snapshot) => text(StatusCode::OK, "application/json", format!("{snapshot:#}\n")),
-            None => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "no snapshot yet\n".to_owned())
-            }
-        },
+        "/snapshot" => shown("application/json", admin.shown(|shown| &shown.snapshot)),
+        "/jwks.json" => shown("application/jwk-set+json", admin.shown(|shown| &shown.keys)),
         _ => text(
             StatusCode::NOT_FOUND,
             "text/plain",
-            "try /healthz, /readyz, /metrics or /snapshot\n".to_owned(),
+            "try /healthz, /readyz, /metrics, /snapshot or /jwks.json\n".to_owned(),
         ),
+    }
+}
+
+fn shown(kind: &'static str, what: Option<String>) -> Response<Full<Bytes>> {
+    match what {
+        Some(what) => text(StatusCode::OK, kind, what + "\n"),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "no snapshot yet\n".to_owned()),
     }
 }
 

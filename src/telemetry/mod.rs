@@ -13,6 +13,6 @@ mod rotation;
 mod w3c;
 
 pub use access_log::{AccessLog, Destination, Format};
-pub use admin::{Admin, serve};
+pub use admin::{Admin, Shown, serve};
 pub use metrics::{Metrics, OpenConnection};
 pub use record::{AccessRecord, Event};

@@ -19,6 +19,7 @@ mod lifecycle;
 mod pki;
 mod rights;
 mod samples;
+mod signing;
 mod site;
 mod status;
 mod story;

@@ -94,6 +94,12 @@ labels: {{- include "certmap.labels" . | nindent 2 }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.signedIdentity.manageKeys }}
+# Signing keys that nobody else made.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, update]
+{{- end }}
 {{- end }}
 {{- end -}}
 
