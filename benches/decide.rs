@@ -142,6 +142,7 @@ fn measure(calls: &[(&str, &dyn Fn())], round: Duration, rounds: usize) -> Vec<f
 
 fn admits(guard: &Guard, people: &People, admitted: bool) -> impl Fn() {
     let now = UnixTime::now();
+    let request = Arc::default();
     let decided = move |guard: &Guard, people: &People| {
         let answers = Answers::default();
         let subject = Subject {
@@ -149,6 +150,7 @@ fn admits(guard: &Guard, people: &People, admitted: bool) -> impl Fn() {
             cipher_bits: 256,
             certificate: Some(&people.client),
             credentials: None,
+            request: &request,
             answers: &answers,
         };
         decide(guard, &subject, now).0

@@ -8,14 +8,18 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bearer::Bearer;
+use super::external::External;
+use super::mapping::NAME;
+
 /// One module; exactly one field is set.
 #[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("!has(self.bearer) && !has(self.negotiate) && !has(self.external)")
-        .message("bearer, negotiate and external are reserved and not built yet: write basic or anonymous"),
+    validation = Rule::new("!has(self.negotiate)")
+        .message("negotiate is reserved and not built yet: write basic, bearer, external or anonymous"),
     validation = Rule::new("[has(self.basic), has(self.anonymous), has(self.bearer), has(self.negotiate), has(self.external)].exists_one(x, x)")
-        .message("an entry of authentication is exactly one module: write basic or anonymous, each as an entry of its own")
+        .message("an entry of authentication is exactly one module: write basic, bearer, external or anonymous, each as an entry of its own")
 )]
 pub struct AuthenticationModule {
     /// User name and password (RFC 7617).
@@ -24,15 +28,15 @@ pub struct AuthenticationModule {
     /// Nobody in particular: admits whoever offered nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<Anonymous>,
-    /// Reserved.
+    /// JSON Web Tokens (RFC 6750).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bearer: Option<Reserved>,
+    pub bearer: Option<Bearer>,
     /// Reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negotiate: Option<Reserved>,
-    /// Reserved.
+    /// A service that is asked about each request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external: Option<Reserved>,
+    pub external: Option<External>,
 }
 
 /// The Basic scheme.
@@ -61,9 +65,15 @@ pub struct CredentialsRef {
     pub namespace: Option<String>,
 }
 
-/// The anonymous module: it has no settings.
+/// The anonymous module.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Anonymous {}
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Anonymous {
+    /// Under what name; left out, the backend is told no user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = NAME))]
+    pub user_name: Option<String>,
+}
 
 /// A field whose meaning is not built yet. It exists so that writing it is refused, not silently dropped.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

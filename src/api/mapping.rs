@@ -200,7 +200,7 @@ pub struct SecretRef {
 }
 
 /// Printable text: names are written into logs and headers.
-const NAME: &str = r"^[^\x00-\x1F\x7F]+$";
+pub(super) const NAME: &str = r"^[^\x00-\x1F\x7F]+$";
 
 const SUB_FIELD: &str = r"^([Cc][Nn]|[Oo][Uu]|[Oo]|[Ll]|[Ss]|[Ss][Tt]|[Ss][Pp]|[Cc]|[Dd][Cc]|[Ee]|[Ee]mail|emailAddress|[Uu][Ii][Dd]|[Ss]erial[Nn]umber|SERIALNUMBER|[Tt]|[Gg][Nn]|[Ss][Nn]|[Ii]|STREET|[Ss]treet|[0-2](\.(0|[1-9][0-9]*))+)$";
 

@@ -7,7 +7,9 @@
 
 mod authentication;
 mod authorization;
+mod bearer;
 mod crd;
+mod external;
 mod forward;
 mod mapping;
 mod policy;
@@ -17,7 +19,9 @@ mod status;
 
 pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
 pub use authorization::{Authorization, People};
+pub use bearer::{Bearer, CertificateBound, KeySetRef, KeySetSource, TokenAlgorithm};
 pub use crd::{crd_yaml, schema};
+pub use external::{External, OnRefusal, ServiceRef};
 pub use forward::{CertificateFormat, Domain, Forward, KeySecretRef, SignedIdentity, UserFormat};
 pub use mapping::{
     Account, CertificateField, CertificateRef, ManyToOne, ManyToOneMapping, MatchRule, OneToOne,

@@ -72,6 +72,8 @@ use super::status::CertMappingPolicyStatus;
         .field_path(".sslFlags"),
     validation = Rule::new("!self.httpsRedirect || 'Ssl' in self.sslFlags")
         .message("httpsRedirect works only with Ssl: add Ssl to sslFlags, or remove httpsRedirect"),
+    validation = Rule::new("!has(self.authentication) || 'SslNegotiateCert' in self.sslFlags || !self.authentication.exists(m, has(m.bearer) && m.bearer.certificateBound == 'Required')")
+        .message("authentication: certificateBound: Required works only with SslNegotiateCert: add it to sslFlags, or write IfPresent"),
     validation = Rule::new("!has(self.activeDirectory)")
         .message("activeDirectory is reserved and not built yet: remove it, and map with oneToOne or manyToOne")
 )]
@@ -109,6 +111,10 @@ pub struct CertMappingPolicySpec {
     #[x_kube(
         validation = Rule::new("self.filter(m, has(m.basic)).size() <= 1")
             .message("authentication: basic may be listed once: put all secretRefs under one basic"),
+        validation = Rule::new("self.filter(m, has(m.bearer)).size() <= 1")
+            .message("authentication: bearer may be listed once: remove the others"),
+        validation = Rule::new("self.filter(m, has(m.external)).size() <= 1")
+            .message("authentication: external may be listed once: remove the others"),
         validation = Rule::new("self.filter(m, has(m.anonymous)).size() <= 1")
             .message("authentication: anonymous may be listed once: remove the others")
     )]

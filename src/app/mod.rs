@@ -20,7 +20,7 @@ pub use cluster::{Access, ClusterSettings, connect};
 
 use crate::api::{CLASS_NAME, CONTROLLER_NAME, IDENTITY_ISSUER};
 use crate::compile::{ObjectName, Options, World};
-use crate::lookup::{Lookups, PasswordLookup};
+use crate::lookup::{CountFetch, ExternalLookup, KeyLookup, Lookups, NameLookup, PasswordLookup};
 use crate::proxy::{Parts, Proxy, Timeouts};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Directory, DirectoryWatch, Problem, Scan};
@@ -178,7 +178,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let addresses = (http.local_addr()?, https.local_addr()?);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let passwords = PasswordLookup::new(cores).context("the system has no random numbers")?;
-    let lookups = Arc::new(Lookups { passwords });
+    let names = Arc::new(NameLookup::new());
+    let counted = metrics.clone();
+    let count: CountFetch = Arc::new(move |outcome| counted.keys_fetched(outcome));
+    let keys = Arc::new(KeyLookup::new(names.clone(), count));
+    tokio::spawn(keys.clone().follow(store.clone()));
+    let lookups = Arc::new(Lookups { passwords, keys, external: ExternalLookup::new(names) });
     let shown = store.clone();
     let parts = Parts { store, lookups, metrics, log: log.clone(), timeouts: settings.timeouts };
     let proxy = Proxy::start(http, https, parts)?;

@@ -85,7 +85,7 @@ impl BasicUsers {
                     PasswordQuestion { hash: hash.clone(), password: offered.password.clone() };
                 match answers.to(&Question::Password(question.clone())) {
                     Some(Answer::Password(right)) => Self::outcome(*right && known.is_some()),
-                    None => BasicOutcome::Ask(question),
+                    Some(_) | None => BasicOutcome::Ask(question),
                 }
             }
         }

@@ -21,6 +21,8 @@ pub enum Credentials {
     Basic(BasicCredentials),
     /// The Basic scheme, but not what RFC 7617 says follows it.
     MalformedBasic,
+    /// RFC 6750; what the token is worth is yet to be seen.
+    Bearer(Secret<Box<[u8]>>),
     /// A scheme that certmap has no module for.
     OtherScheme,
 }
@@ -41,6 +43,9 @@ impl Credentials {
         let value = value.trim_ascii();
         let scheme_end = value.iter().position(|&b| b == b' ').unwrap_or(value.len());
         let (scheme, parameter) = value.split_at(scheme_end);
+        if scheme.eq_ignore_ascii_case(b"bearer") {
+            return Self::Bearer(Secret::new(parameter.trim_ascii().into()));
+        }
         if !scheme.eq_ignore_ascii_case(b"basic") {
             return Self::OtherScheme;
         }
@@ -83,8 +88,15 @@ mod tests {
     }
 
     #[test]
+    fn a_bearer_token_is_what_follows_the_scheme() {
+        let token = |text: &[u8]| Credentials::Bearer(Secret::new(text.into()));
+        assert_eq!(Credentials::parse(b"bEARER  a.b.c "), token(b"a.b.c"));
+        assert_eq!(Credentials::parse(b"Bearer"), token(b""));
+    }
+
+    #[test]
     fn other_schemes_are_not_looked_into() {
-        assert_eq!(Credentials::parse(b"Bearer abc"), Credentials::OtherScheme);
+        assert_eq!(Credentials::parse(b"Negotiate abc"), Credentials::OtherScheme);
         assert_eq!(Credentials::parse(b""), Credentials::OtherScheme);
     }
 }

@@ -5,17 +5,29 @@
 
 mod apr1;
 mod basic;
+mod bearer;
+mod claims;
 mod credentials;
+mod external;
 mod htpasswd;
+mod keys;
+mod name;
 mod password;
 mod principal;
 mod question;
 mod secret;
 mod signing_key;
+mod unique;
 
 pub use basic::{BasicOutcome, BasicUsers, StoredPassword};
+pub use bearer::{Bearer, BearerOutcome, BearerSettings, Token, TokenError, TokenKeys};
+pub use claims::Claims;
 pub use credentials::{BasicCredentials, Credentials};
+pub use external::{
+    AnswerError, ExternalAnswer, ExternalQuestion, ExternalService, PassedBack, RequestHead,
+};
 pub use htpasswd::{HtpasswdEntry, HtpasswdError, parse_htpasswd};
+pub use keys::{KeySet, KeySetError, KeySource, KeysQuestion};
 pub use password::{PasswordHash, PasswordHashError};
 pub use principal::{Known, Principal};
 pub use question::{Answer, Answers, PasswordQuestion, Question};

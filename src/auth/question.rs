@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::external::{ExternalAnswer, ExternalQuestion};
+use super::keys::{KeySet, KeysQuestion};
 use super::password::PasswordHash;
 use super::secret::Secret;
 
@@ -10,6 +12,10 @@ use super::secret::Secret;
 pub enum Question {
     /// Whether a password is a hash's.
     Password(PasswordQuestion),
+    /// Which keys an issuer of tokens publishes.
+    Keys(KeysQuestion),
+    /// What an external service says of the request.
+    External(ExternalQuestion),
 }
 
 /// What was found out.
@@ -17,6 +23,10 @@ pub enum Question {
 pub enum Answer {
     /// Whether it is.
     Password(bool),
+    /// These, or older ones.
+    Keys(Arc<KeySet>),
+    /// Whether it admits.
+    External(ExternalAnswer),
 }
 
 /// Is this the password of that hash?

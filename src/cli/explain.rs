@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -13,7 +14,7 @@ use super::cluster::{AccessArguments, RuleArguments};
 use super::{Output, print, read_cluster};
 use crate::api::KEYS_PATH;
 use crate::app;
-use crate::auth::Answers;
+use crate::auth::{Answers, Question};
 use crate::compile::{Finding, Reuse, World, compile, lint};
 use crate::identity::{PeerCertificate, read_certificates};
 use crate::policy::{
@@ -166,6 +167,7 @@ fn answer(
         cipher_bits: if arguments.http { 0 } else { 256 },
         certificate,
         credentials: None,
+        request: &Arc::default(),
         answers: &Answers::default(),
     };
     let (decision, trace) = decide(&route.guard, &subject, now);
@@ -182,18 +184,23 @@ fn lines(trace: &Trace) -> Vec<TraceLine> {
 fn decided(decision: Decision) -> Answer {
     let (status, code, permit, reason, challenges) = match decision {
         Decision::Allow(permit) => (200, "200".to_owned(), Some(*permit), None, Vec::new()),
-        Decision::Deny(Denial { code, reason, challenges, redirect }) => {
+        Decision::Deny(Denial { code, reason, challenges, redirect, .. }) => {
             let status = if redirect { 308 } else { code.status() };
             let code = if redirect { "308" } else { code.as_str() };
             (status, code.to_owned(), None, Some(reason.into_owned()), challenges)
         }
-        Decision::Ask(_) => (
-            401,
-            "401.2".to_owned(),
-            None,
-            Some("a password would have to be checked".to_owned()),
-            Vec::new(),
-        ),
+        Decision::Ask(question) => {
+            let reason = match question {
+                Question::Password(_) => "a password would have to be checked".to_owned(),
+                Question::Keys(question) => {
+                    format!("a token would have to be verified by {}", question.source.url())
+                }
+                Question::External(question) => {
+                    format!("external service {} would be asked", question.service.backend())
+                }
+            };
+            (401, "401.2".to_owned(), None, Some(reason), Vec::new())
+        }
     };
     Answer {
         status,

@@ -233,9 +233,8 @@ impl<'a> Attachments<'a> {
         };
         let (name, first) = joined.first()?;
         let lookup = Lookup::new(world);
-        let issuer = &self.options.identity_issuer;
         let (policy, findings) =
-            compile_policy((name, first), &mappings, issuer, &lookup, &mut self.last_good);
+            compile_policy((name, first), &mappings, self.options, &lookup, &mut self.last_good);
         Some(Arc::new(KeptPolicy {
             objects: joined.iter().map(|(_, object)| object.clone()).collect(),
             mappings,

@@ -1,4 +1,4 @@
-//! Certificates out of ConfigMaps and Secrets.
+//! Certificates and key sets out of ConfigMaps and Secrets.
 //!
 //! Last good is kept for each object and key: one that is there but cannot be read stays what it was, one that is
 //! deleted is gone.
@@ -10,15 +10,20 @@ use rustls::pki_types::CertificateDer;
 
 use super::dependency::Lookup;
 use super::world::{ObjectKind as Kind, ObjectName};
-use crate::api::ObjectKind;
+use crate::api::{CaCertificateRef, KeySetRef, ObjectKind};
+use crate::auth::KeySet;
 use crate::identity::read_certificates;
+use crate::policy::TrustBundle;
 
 /// Kind, object, key.
 type Place = (&'static str, ObjectName, String);
 
 /// What was last read, by place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LastGood(HashMap<Place, Arc<[CertificateDer<'static>]>>);
+pub(super) struct LastGood {
+    certificates: HashMap<Place, Arc<[CertificateDer<'static>]>>,
+    key_sets: HashMap<Place, Arc<KeySet>>,
+}
 
 /// Certificates, perhaps older than what is there now.
 pub(super) struct Found {
@@ -42,7 +47,7 @@ impl LastGood {
         let word = word(kind);
         let place = (word, name.clone(), key.to_owned());
         let Some(content) = content(lookup, kind, name, key) else {
-            self.0.remove(&place);
+            self.certificates.remove(&place);
             return Err(format!("{word} {name} does not exist: create it with the key {key}"));
         };
         let read = content.and_then(|bytes| {
@@ -51,13 +56,72 @@ impl LastGood {
         match read {
             Ok(certificates) => {
                 let certificates: Arc<[_]> = certificates.into();
-                self.0.insert(place, certificates.clone());
+                self.certificates.insert(place, certificates.clone());
                 Ok(Found { certificates, stale: None })
             }
-            Err(problem) => match self.0.get(&place) {
+            Err(problem) => match self.certificates.get(&place) {
                 Some(certificates) => {
                     Ok(Found { certificates: certificates.clone(), stale: Some(problem) })
                 }
+                None => Err(problem),
+            },
+        }
+    }
+
+    /// The CAs that a policy of namespace `from` names, and why they are not what is there now. A bundle with a
+    /// certificate that is no CA's is as bad as one that cannot be read.
+    ///
+    /// # Errors
+    /// There are none: one sentence.
+    pub(super) fn cas(
+        &mut self,
+        lookup: &Lookup<'_>,
+        from: &str,
+        reference: &CaCertificateRef,
+    ) -> Result<(Arc<[CertificateDer<'static>]>, Option<String>), String> {
+        let elsewhere = reference.namespace.as_deref();
+        let name = &Self::resolve(lookup, from, reference.kind, &reference.name, elsewhere)?;
+        let earlier = self.get(reference.kind, name, &reference.key);
+        let found = self.read(lookup, reference.kind, name, &reference.key)?;
+        let Err(error) = TrustBundle::new(&found.certificates, 0) else {
+            return Ok((found.certificates, found.stale));
+        };
+        let problem = format!("{:?} {name}, key {}: {error}", reference.kind, reference.key);
+        match self.restore(earlier, reference.kind, name, &reference.key) {
+            Some(certificates) => Ok((certificates, Some(problem))),
+            None => Err(problem),
+        }
+    }
+
+    /// The key set that a policy of namespace `from` names, and why it is not what is there now.
+    ///
+    /// # Errors
+    /// There is none: one sentence.
+    pub(super) fn key_set(
+        &mut self,
+        lookup: &Lookup<'_>,
+        from: &str,
+        reference: &KeySetRef,
+    ) -> Result<(Arc<KeySet>, Option<String>), String> {
+        let (kind, key, elsewhere) =
+            (reference.kind, &reference.key, reference.namespace.as_deref());
+        let name = Self::resolve(lookup, from, kind, &reference.name, elsewhere)?;
+        let place = (word(kind), name.clone(), key.clone());
+        let Some(content) = content(lookup, kind, &name, key) else {
+            self.key_sets.remove(&place);
+            return Err(format!("{kind:?} {name} does not exist: create it with the key {key}"));
+        };
+        let read = content.and_then(|bytes| {
+            KeySet::parse(&bytes).map_err(|error| format!("{kind:?} {name}, key {key}: {error}"))
+        });
+        match read {
+            Ok(keys) => {
+                let keys = Arc::new(keys);
+                self.key_sets.insert(place, keys.clone());
+                Ok((keys, None))
+            }
+            Err(problem) => match self.key_sets.get(&place) {
+                Some(keys) => Ok((keys.clone(), Some(problem))),
                 None => Err(problem),
             },
         }
@@ -88,7 +152,7 @@ impl LastGood {
         name: &ObjectName,
         key: &str,
     ) -> Option<Arc<[CertificateDer<'static>]>> {
-        self.0.get(&(word(kind), name.clone(), key.to_owned())).cloned()
+        self.certificates.get(&(word(kind), name.clone(), key.to_owned())).cloned()
     }
 
     /// Puts back what was read earlier, because what is there now turned out to be of no use.
@@ -101,8 +165,8 @@ impl LastGood {
     ) -> Option<Arc<[CertificateDer<'static>]>> {
         let place = (word(kind), name.clone(), key.to_owned());
         match &earlier {
-            Some(certificates) => self.0.insert(place, certificates.clone()),
-            None => self.0.remove(&place),
+            Some(certificates) => self.certificates.insert(place, certificates.clone()),
+            None => self.certificates.remove(&place),
         };
         earlier
     }

@@ -6,7 +6,7 @@ use rustls::pki_types::UnixTime;
 
 use super::finding::{Finding, Severity};
 use super::world::{ObjectKind, ObjectName, ObjectRef, PolicyObject, World};
-use crate::api::{CertMappingPolicy, SslFlag};
+use crate::api::{AuthenticationModule, CertMappingPolicy, SslFlag};
 use crate::identity::{PeerCertificate, read_certificates};
 use crate::policy::{ChainResult, ManyToOneMapping, Policy, Rule};
 use crate::snapshot::Snapshot;
@@ -70,8 +70,6 @@ fn doors(name: &ObjectName, spec: &crate::api::CertMappingPolicySpec) -> Vec<Fin
         .as_ref()
         .is_some_and(|part| part.enabled && part.mappings.iter().any(|m| m.enabled));
     let maps = one_to_one || many_to_one || spec.admit_any_verified.is_some();
-    let anonymous = spec.authentication.iter().any(|module| module.anonymous.is_some());
-    let required = spec.ssl_flags.contains(&SslFlag::SslMapCert);
     let mut findings = Vec::new();
     if maps && !asks {
         let message = "the mappings are never looked at: without SslNegotiateCert no certificate is asked for; add it to sslFlags";
@@ -85,8 +83,14 @@ fn doors(name: &ObjectName, spec: &crate::api::CertMappingPolicySpec) -> Vec<Fin
             "nobody gets in: there is neither an enabled mapping nor an authentication module",
         ));
     }
-    if spec.admit_any_verified.is_some() && spec.forward.basic_credentials {
-        let message = "whoever admitAnyVerified lets in has no password to send, and gets 502: map them to accounts, or use userHeader";
+    let named = |module: &AuthenticationModule| {
+        let anonymous = module.anonymous.as_ref().is_some_and(|it| it.user_name.is_some());
+        anonymous || module.bearer.is_some() || module.external.is_some()
+    };
+    let without_password =
+        spec.admit_any_verified.is_some() || spec.authentication.iter().any(named);
+    if without_password && spec.forward.basic_credentials {
+        let message = "whoever admitAnyVerified, a token or an external service lets in has no password to send, and gets 502: map them to accounts, or use userHeader";
         findings.push(warning(
             name,
             "spec.forward.basicCredentials",
@@ -94,9 +98,11 @@ fn doors(name: &ObjectName, spec: &crate::api::CertMappingPolicySpec) -> Vec<Fin
             message,
         ));
     }
-    if asks && anonymous && !required {
-        let message = "a certificate that verifies and maps to nobody is let in as anonymous: add SslMapCert to sslFlags if that is not meant";
-        findings.push(warning(name, "spec.authentication", "AnonymousFallback", message));
+    let external = spec.authentication.iter().position(|module| module.external.is_some());
+    if let Some(index) = external.filter(|index| index + 1 < spec.authentication.len()) {
+        let field = format!("spec.authentication[{}]", index + 1);
+        let message = "never reached: external decides on every request that gets as far as it; write this module before it, or remove it";
+        findings.push(warning(name, field, "ModuleUnreachable", message));
     }
     findings
 }

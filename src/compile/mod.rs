@@ -7,9 +7,11 @@
 mod account;
 mod attach;
 mod backends;
+mod bearer;
 mod certificates;
 mod classes;
 mod dependency;
+mod external;
 mod finding;
 mod hosts;
 mod lint;
@@ -115,15 +117,25 @@ pub fn compile(
     let (certificates, expiries) = server_certificates.table(options);
     findings.append(&mut attachments.findings);
     findings.append(&mut server_certificates.findings);
-    findings.sort();
-    findings.dedup();
     // Of every policy, in force or not: a name that identifies does so on every route.
     let headers = world.policies.values().flat_map(PolicyObject::identity_headers);
     let identity_headers = IdentityHeaders::new(headers);
     let policies = policies_of(&shares);
+    let externals = external::externals(&policies, &mut backends);
+    findings.extend(externals.findings);
+    findings.sort();
+    findings.dedup();
     let (table, tls, kept_tls) = hosts::tables(&hosts, certificates, &previous.tls)?;
     let generation = previous.generation + 1;
-    let snapshot = Snapshot { generation, hosts: table, tls, identity_headers, policies };
+    let snapshot = Snapshot {
+        generation,
+        hosts: table,
+        tls,
+        identity_headers,
+        policies,
+        externals: externals.backends,
+        passed_on: externals.passed_on,
+    };
     let summaries = attachments.kept.values().flat_map(|kept| kept.summaries().cloned());
     let summaries = summaries.collect();
     let reuse = Reuse {

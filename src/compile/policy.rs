@@ -5,14 +5,18 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 
 use super::account::basic_users;
+use super::bearer::KeyReader;
 use super::certificates::LastGood;
 use super::dependency::Lookup;
+use super::external::compile_external;
 use super::finding::{Finding, Severity};
 use super::mappings::Mappings;
+use super::options::Options;
 use super::signing::signed_identity;
 use super::world::ObjectName;
 use crate::api::{
-    self, AuthenticationModule, CertMappingPolicy, CertMappingPolicySpec, Forward, SslFlag, Trust,
+    self, AuthenticationModule, CertMappingPolicy, CertMappingPolicySpec, CertificateBound,
+    Forward, SslFlag, Trust,
 };
 use crate::policy::{
     Authorization, DomainNames, ForwardSettings, Module, People, Policy, SignedIdentity, SslFlags,
@@ -23,15 +27,16 @@ use crate::policy::{
 pub(super) fn compile_policy(
     (name, policy): (&ObjectName, &CertMappingPolicy),
     mappings: &Mappings,
-    issuer: &str,
+    options: &Options,
     lookup: &Lookup<'_>,
     last_good: &mut LastGood,
 ) -> (Policy, Vec<Finding>) {
     let spec = &policy.spec;
     let mut out = Compiler { lookup, last_good, object: name, findings: Vec::new() };
     let trust = spec.trust.as_ref().and_then(|trust| out.trust(trust));
-    let modules = out.modules(&spec.authentication);
-    let forward = out.forward(&spec.forward, issuer);
+    let forward = out.forward(&spec.forward, &options.identity_issuer);
+    let modules = out.modules(&spec.authentication, options.directory);
+    out.anonymous_fallback(spec);
     let policy = Policy {
         name: name.to_string().into(),
         flags: SslFlags::from_iter(spec.ssl_flags.iter().copied()),
@@ -54,8 +59,15 @@ pub(super) fn compile_policy(
 /// The field, and a sentence.
 pub(super) fn acceptable(spec: &CertMappingPolicySpec) -> Result<(), (&'static str, &'static str)> {
     let has = |flag| spec.ssl_flags.contains(&flag);
-    let reserved =
-        |module: &AuthenticationModule| module.basic.is_none() && module.anonymous.is_none();
+    let reserved = |module: &AuthenticationModule| {
+        let set = [
+            module.basic.is_some(),
+            module.bearer.is_some(),
+            module.external.is_some(),
+            module.anonymous.is_some(),
+        ];
+        set.iter().filter(|is_set| **is_set).count() != 1 || module.negotiate.is_some()
+    };
     if spec.active_directory.is_some() {
         return Err(("spec.activeDirectory", "activeDirectory is reserved: remove it"));
     }
@@ -65,7 +77,16 @@ pub(super) fn acceptable(spec: &CertMappingPolicySpec) -> Result<(), (&'static s
     if spec.authentication.iter().any(reserved) {
         return Err((
             "spec.authentication",
-            "a module is reserved or empty: write basic or anonymous",
+            "an entry is exactly one module: write basic, bearer, external or anonymous",
+        ));
+    }
+    let bound = |module: &AuthenticationModule| {
+        module.bearer.as_ref().is_some_and(|it| it.certificate_bound == CertificateBound::Required)
+    };
+    if spec.authentication.iter().any(bound) && !has(SslFlag::SslNegotiateCert) {
+        return Err((
+            "spec.authentication",
+            "certificateBound: Required works only with SslNegotiateCert: add it",
         ));
     }
     if (has(SslFlag::SslRequireCert) || has(SslFlag::SslMapCert)) && !has(SslFlag::SslNegotiateCert)
@@ -181,7 +202,7 @@ impl Compiler<'_> {
         let mut cas: Vec<CertificateDer<'static>> = Vec::new();
         for (index, reference) in trust.ca_certificate_refs.iter().enumerate() {
             let field = format!("spec.trust.caCertificateRefs[{index}]");
-            match self.cas(reference) {
+            match self.last_good.cas(self.lookup, &self.object.namespace, reference) {
                 Ok((found, stale)) => {
                     cas.extend(found.iter().cloned());
                     if let Some(problem) = stale {
@@ -202,45 +223,78 @@ impl Compiler<'_> {
         }
     }
 
-    /// A bundle with a certificate that is no CA's is as bad as one that cannot be read.
-    fn cas(
-        &mut self,
-        reference: &api::CaCertificateRef,
-    ) -> Result<(Arc<[CertificateDer<'static>]>, Option<String>), String> {
-        let (from, elsewhere) = (&self.object.namespace, reference.namespace.as_deref());
-        let name =
-            &LastGood::resolve(self.lookup, from, reference.kind, &reference.name, elsewhere)?;
-        let earlier = self.last_good.get(reference.kind, name, &reference.key);
-        let found = self.last_good.read(self.lookup, reference.kind, name, &reference.key)?;
-        let Err(error) = TrustBundle::new(&found.certificates, 0) else {
-            return Ok((found.certificates, found.stale));
-        };
-        let problem = format!("{:?} {name}, key {}: {error}", reference.kind, reference.key);
-        match self.last_good.restore(earlier, reference.kind, name, &reference.key) {
-            Some(certificates) => Ok((certificates, Some(problem))),
-            None => Err(problem),
+    /// A door that few mean to leave open: said wherever findings are, not only by `validate`.
+    fn anonymous_fallback(&mut self, spec: &CertMappingPolicySpec) {
+        let has = |flag| spec.ssl_flags.contains(&flag);
+        let anonymous = spec.authentication.iter().position(|module| module.anonymous.is_some());
+        let external = spec.authentication.iter().position(|module| module.external.is_some());
+        let is_reached = anonymous.is_some_and(|at| external.is_none_or(|external| at < external));
+        if has(SslFlag::SslNegotiateCert)
+            && is_reached
+            && !has(SslFlag::SslMapCert)
+            && spec.admit_any_verified.is_none()
+        {
+            let message = "a certificate that verifies and maps to nobody is let in as anonymous: add SslMapCert to sslFlags if that is not meant";
+            let (field, reason) = ("spec.authentication", "AnonymousFallback");
+            let warning =
+                Finding::of_policy(self.object, Severity::Warning, field, reason, message);
+            self.findings.push(warning);
         }
     }
 
-    fn modules(&mut self, authentication: &[AuthenticationModule]) -> Vec<Module> {
-        let policy = self.object;
+    fn modules(&mut self, authentication: &[AuthenticationModule], directory: bool) -> Vec<Module> {
         let mut modules = Vec::new();
         for (index, module) in authentication.iter().enumerate() {
+            let field = format!("spec.authentication[{index}]");
             if let Some(basic) = &module.basic {
-                let (users, problems) = basic_users(self.lookup, &policy.namespace, basic);
-                for (reference, problem) in problems {
-                    let field =
-                        format!("spec.authentication[{index}].basic.secretRefs[{reference}]");
-                    self.find(field, "CredentialsUnusable", problem);
-                }
-                let realm = basic.realm.as_deref().unwrap_or(&policy.name).into();
-                modules.push(Module::Basic { users, realm });
+                modules.push(self.basic(basic, &field));
             }
-            if module.anonymous.is_some() {
-                modules.push(Module::Anonymous);
+            if let Some(bearer) = &module.bearer {
+                modules.push(self.bearer(bearer, &field, directory));
+            }
+            if let Some(external) = &module.external {
+                modules.push(self.external(external, &field));
+            }
+            if let Some(anonymous) = &module.anonymous {
+                let user = anonymous.user_name.as_deref().map(Into::into);
+                modules.push(Module::Anonymous { user });
             }
         }
         modules
+    }
+
+    fn basic(&mut self, basic: &api::Basic, field: &str) -> Module {
+        let policy = self.object;
+        let (users, problems) = basic_users(self.lookup, &policy.namespace, basic);
+        for (reference, problem) in problems {
+            self.find(
+                format!("{field}.basic.secretRefs[{reference}]"),
+                "CredentialsUnusable",
+                problem,
+            );
+        }
+        let realm = basic.realm.as_deref().unwrap_or(&policy.name).into();
+        Module::Basic { users, realm }
+    }
+
+    fn bearer(&mut self, bearer: &api::Bearer, field: &str, local: bool) -> Module {
+        let (policy, lookup, last_good) = (self.object, self.lookup, &mut *self.last_good);
+        let mut reader = KeyReader { policy, lookup, last_good, local, problems: Vec::new() };
+        let realm = bearer.realm.as_deref().unwrap_or(&policy.name).into();
+        let bearer = reader.bearer(bearer);
+        for (within, problem) in reader.problems {
+            self.find(format!("{field}.bearer.{within}"), "KeysUnresolved", problem);
+        }
+        Module::Bearer { bearer, realm }
+    }
+
+    fn external(&mut self, external: &api::External, field: &str) -> Module {
+        let (service, problems) = compile_external(self.object, external, self.lookup);
+        for (severity, within, reason, problem) in problems {
+            let field = format!("{field}.external.{within}");
+            self.findings.push(Finding::of_policy(self.object, severity, field, reason, problem));
+        }
+        Module::External(Arc::new(service))
     }
 }
 

@@ -60,7 +60,20 @@ fn of_policy(policy: &CertMappingPolicy) -> Vec<ObjectRef> {
     let users = users.map(|it| secret(&it.name, it.namespace.as_deref()));
     let signing = spec.forward.signed_identity.iter();
     let signing = signing.map(|it| secret(&it.key_secret_ref.name, None));
-    cas.chain(certificates).chain(accounts).chain(users).chain(signing).collect()
+    let sets = spec.authentication.iter().filter_map(|module| module.bearer.as_ref());
+    let sets = sets.map(|bearer| &bearer.jwks);
+    let servers = sets.clone().flat_map(|jwks| jwks.ca_certificate_refs.iter().flatten());
+    let servers = servers.map(|it| to(it.kind, &it.name, it.namespace.as_deref()));
+    let sets = sets.filter_map(|jwks| jwks.reference.as_ref());
+    let sets = sets.map(|it| to(it.kind, &it.name, it.namespace.as_deref()));
+    let externals = spec.authentication.iter().filter_map(|module| module.external.as_ref());
+    let services = externals.map(|external| &external.service_ref).map(|it| ObjectRef {
+        kind: ObjectKind::Service,
+        name: ObjectName::new(it.namespace.as_deref().unwrap_or(home), &it.name),
+    });
+    let modules = servers.chain(sets).chain(services);
+    let accounts = accounts.chain(users);
+    cas.chain(certificates).chain(accounts).chain(modules).chain(signing).collect()
 }
 
 #[cfg(test)]
@@ -76,15 +89,20 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_refers_to_its_cas_certificates_accounts_and_users() {
+    fn a_policy_refers_to_its_cas_certificates_accounts_users_keys_and_services() {
         let policy = json!({
             "apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy", "metadata": {"name": "p", "namespace": "web"},
             "spec": {
                 "trust": {"caCertificateRefs": [{"kind": "ConfigMap", "name": "ca", "namespace": "infra"}]},
                 "oneToOne": {"mappings": [{"name": "a", "certificateRef": {"kind": "Secret", "name": "cert"}, "account": {"secretRef": {"name": "s"}}}]},
                 "manyToOne": {"mappings": [{"name": "m", "rules": [], "account": {"secretRef": {"name": "s"}}}]},
-                "authentication": [{"basic": {"secretRefs": [{"name": "users"}]}}],
                 "forward": {"signedIdentity": {"keySecretRef": {"name": "signing"}}},
+                "authentication": [
+                    {"basic": {"secretRefs": [{"name": "users"}]}},
+                    {"bearer": {"issuer": "i", "audiences": ["a"], "jwks": {"ref": {"kind": "ConfigMap", "name": "keys"}}}},
+                    {"bearer": {"issuer": "i", "audiences": ["a"], "jwks": {"url": "https://i", "caCertificateRefs": [{"kind": "Secret", "name": "id-ca"}]}}},
+                    {"external": {"serviceRef": {"name": "verify", "namespace": "auth", "port": 80}}},
+                ],
             },
         });
         let policy = Object::Policy(Arc::new(serde_json::from_value(policy).unwrap()));
@@ -92,10 +110,13 @@ mod tests {
             names(&policy),
             [
                 "ConfigMap infra/ca",
+                "ConfigMap web/keys",
                 "Secret web/cert",
+                "Secret web/id-ca",
                 "Secret web/s",
                 "Secret web/signing",
-                "Secret web/users"
+                "Secret web/users",
+                "Service auth/verify"
             ]
         );
     }

@@ -110,16 +110,21 @@ pub enum PolicyObject {
 }
 
 impl PolicyObject {
-    /// The headers by which it tells backends who is calling.
+    /// The headers by which it tells backends who is calling, and is told by external services: a backend may have learnt
+    /// to believe those.
     pub fn identity_headers(&self) -> impl Iterator<Item = &str> {
-        let forward = match self {
-            Self::Readable(policy) => Some(&policy.spec.forward),
+        let spec = match self {
+            Self::Readable(policy) => Some(&policy.spec),
             Self::Unreadable { .. } => None,
         };
-        forward.into_iter().flat_map(|forward| {
+        spec.into_iter().flat_map(|spec| {
+            let forward = &spec.forward;
             let signed = forward.signed_identity.as_ref().map(|signed| &signed.header);
             let named = forward.user_header.iter().chain(&forward.groups_header);
-            named.chain(signed).map(String::as_str)
+            let externals =
+                spec.authentication.iter().filter_map(|module| module.external.as_ref());
+            let told = externals.flat_map(|it| it.user_header.iter().chain(&it.groups_header));
+            named.chain(signed).chain(told).map(String::as_str)
         })
     }
 }

@@ -66,7 +66,7 @@ fn resolver() -> Result<TokioResolver, String> {
 }
 
 /// Loopback and link-local (where clouds keep their metadata), however they are written.
-fn is_local(address: IpAddr) -> bool {
+pub(super) fn is_local(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),

@@ -10,7 +10,7 @@ use super::many_to_one::ManyToOneMappings;
 use super::one_to_one::OneToOneMappings;
 use super::trust::TrustBundle;
 use crate::api::{SslFlag, UserFrom};
-use crate::auth::BasicUsers;
+use crate::auth::{BasicUsers, Bearer, ExternalService};
 
 /// What `CertMappingPolicy` says, compiled; several objects may have joined in one.
 #[derive(Debug)]
@@ -57,8 +57,20 @@ pub enum Module {
         /// The realm of the challenge.
         realm: Box<str>,
     },
+    /// JSON Web Tokens.
+    Bearer {
+        /// Whose.
+        bearer: Bearer,
+        /// The realm of the challenge.
+        realm: Box<str>,
+    },
+    /// Another service decides.
+    External(Arc<ExternalService>),
     /// Whoever offers nothing.
-    Anonymous,
+    Anonymous {
+        /// Under what name, if any.
+        user: Option<Arc<str>>,
+    },
 }
 
 /// What stands before a route.

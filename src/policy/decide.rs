@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::pki_types::UnixTime;
 
 use super::account::Account;
+use super::challenge::{Why, challenges};
 use super::compiled::{Guard, Module, Policy};
 use super::denial::{Denial, DenialCode};
 use super::one_to_one::OneToOneMatch;
@@ -14,7 +15,8 @@ use super::trace::{Step, Trace, TraceOutcome};
 use super::trust::{ChainResult, TrustBundle};
 use crate::api::{SslFlag, UserFrom};
 use crate::auth::{
-    BasicCredentials, BasicOutcome, BasicUsers, Credentials, Principal, Question, Secret,
+    Answer, BasicCredentials, BasicOutcome, BasicUsers, Bearer, BearerOutcome, Claims, Credentials,
+    ExternalAnswer, ExternalQuestion, ExternalService, Principal, Question, Secret,
 };
 use crate::identity::{AttributeType, PeerCertificate};
 
@@ -121,10 +123,10 @@ impl Engine<'_> {
             Ok(reason) => self.plain(stage, TraceOutcome::Passed, &reason),
             Err(reason) => {
                 let denial = self.refuse(stage, DenialCode::AuthorizationDenied, reason);
-                // Another name and password may be let in; a certificate cannot be changed by asking.
-                let asks = permit.mechanism() == Mechanism::Basic;
-                let challenges = if asks { self.challenges() } else { Vec::new() };
-                return Err(Denial { challenges, ..denial });
+                // Another name and password, or token, may be let in; a certificate cannot be changed by asking.
+                let asks = matches!(permit.mechanism(), Mechanism::Basic | Mechanism::Bearer);
+                let modules = if asks { &*self.policy.modules } else { &[] };
+                return Err(Denial { challenges: challenges(modules, &Why::Missing), ..denial });
             }
         }
         Ok(())
@@ -348,31 +350,79 @@ impl Engine<'_> {
         })
     }
 
-    /// Row 7.
+    /// Row 7: credentials are for the module of their scheme alone, and what it says of them is the end.
     fn by_modules(&mut self) -> Result<Permit, Refusal> {
         let policy = self.policy.clone();
         for module in &policy.modules {
-            if let (Module::Basic { users, .. }, Some(offered)) = (module, self.subject.credentials)
-            {
-                match offered {
-                    Credentials::Basic(offered) => return self.by_basic(users, offered),
-                    Credentials::MalformedBasic => {
-                        return Err(self.wrong("the Basic credentials are malformed").into());
-                    }
-                    Credentials::OtherScheme => {}
+            match (module, self.subject.credentials) {
+                (Module::Basic { users, .. }, Some(Credentials::Basic(offered))) => {
+                    return self.by_basic(users, offered);
                 }
+                (Module::Basic { .. }, Some(Credentials::MalformedBasic)) => {
+                    return Err(self.wrong("the Basic credentials are malformed").into());
+                }
+                (Module::Bearer { bearer, .. }, Some(Credentials::Bearer(token))) => {
+                    return self.by_bearer(bearer, token.expose());
+                }
+                (Module::External(service), _) => return self.by_external(service),
+                (Module::Anonymous { user }, None) => {
+                    self.plain("authentication", TraceOutcome::Admitted, "anonymous");
+                    let principal = user.clone().map(Principal::named);
+                    return Ok(Permit { principal, ..self.permit(Mechanism::Anonymous) });
+                }
+                _ => {}
             }
         }
-        if policy.modules.iter().any(|module| matches!(module, Module::Anonymous)) {
-            self.plain("authentication", TraceOutcome::Admitted, "anonymous");
-            return Ok(self.permit(Mechanism::Anonymous));
-        }
-        let reason = if policy.modules.is_empty() {
-            "no authentication module is configured"
-        } else {
-            "no credentials were offered"
+        let reason = match self.subject.credentials {
+            _ if policy.modules.is_empty() => "no authentication module is configured",
+            Some(_) => "no listed module reads credentials of this scheme",
+            None => "no credentials were offered",
         };
         Err(self.challenge(DenialCode::NoCredentials, reason).into())
+    }
+
+    fn by_bearer(&mut self, bearer: &Bearer, token: &[u8]) -> Result<Permit, Refusal> {
+        // Its key was proven in the handshake; where none is asked for, it is not looked at.
+        let certificate = self.subject.certificate.filter(|_| self.policy.asks());
+        let peer = certificate.and_then(|certificate| certificate.peer.as_ref().ok());
+        let fingerprint = peer.map(|peer| &peer.fingerprint);
+        match bearer.check(token, self.subject.answers, self.now.as_secs(), fingerprint) {
+            BearerOutcome::Ask(question) => Err(Refusal::Ask(Question::Keys(question))),
+            BearerOutcome::NoKeys(problem) => {
+                let code = DenialCode::KeysUnavailable;
+                Err(self.refuse("authentication", code, problem.into_string()).into())
+            }
+            BearerOutcome::Wrong(error) => {
+                let challenges = challenges(&self.policy.modules, &Why::InvalidToken);
+                let code = DenialCode::LogonFailed;
+                let denial = self.refuse("authentication", code, error.to_string());
+                Err(Denial { challenges, ..denial }.into())
+            }
+            BearerOutcome::Right(claims) => Ok(self.claimed(Mechanism::Bearer, Some(claims))),
+        }
+    }
+
+    fn by_external(&mut self, service: &Arc<ExternalService>) -> Result<Permit, Refusal> {
+        let request = self.subject.request.clone();
+        let question = Question::External(ExternalQuestion { service: service.clone(), request });
+        match self.subject.answers.to(&question) {
+            Some(Answer::External(ExternalAnswer::Admitted(claims))) => {
+                Ok(self.claimed(Mechanism::External, claims.clone()))
+            }
+            Some(Answer::External(ExternalAnswer::Refused(passed_back))) => {
+                let asked = passed_back.as_ref().map(|it| &*it.challenges).unwrap_or_default();
+                let challenges = challenges(&self.policy.modules, &Why::External(asked));
+                let reason = format!("external service {} refuses", service.backend());
+                let denial = self.refuse("authentication", DenialCode::ExternalDenied, reason);
+                Err(Denial { challenges, passed_back: passed_back.clone(), ..denial }.into())
+            }
+            Some(_) | None => Err(Refusal::Ask(question)),
+        }
+    }
+
+    fn claimed(&mut self, mechanism: Mechanism, claims: Option<Claims>) -> Permit {
+        self.plain("authentication", TraceOutcome::Admitted, mechanism.as_str());
+        Permit { principal: claims.map(Principal::from), ..self.permit(mechanism) }
     }
 
     fn by_basic(
@@ -400,17 +450,8 @@ impl Engine<'_> {
 
     /// A refusal after which the client may try again with credentials.
     fn challenge(&mut self, code: DenialCode, reason: &'static str) -> Denial {
-        Denial { challenges: self.challenges(), ..self.refuse("authentication", code, reason) }
-    }
-
-    fn challenges(&self) -> Vec<Box<str>> {
-        let challenge = |module: &Module| match module {
-            Module::Basic { realm, .. } => {
-                Some(format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into())
-            }
-            Module::Anonymous => None,
-        };
-        self.policy.modules.iter().filter_map(challenge).collect()
+        let challenges = challenges(&self.policy.modules, &Why::Missing);
+        Denial { challenges, ..self.refuse("authentication", code, reason) }
     }
 
     fn permit(&self, mechanism: Mechanism) -> Permit {

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::auth::PassedBack;
+
 /// The stable code of a refusal: the same word in the page, the log, the metric, the documentation and `explain`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DenialCode {
@@ -11,6 +13,8 @@ pub enum DenialCode {
     NoCredentials,
     /// 401.3: the account may not come in here.
     AuthorizationDenied,
+    /// 401.5: an external service refuses.
+    ExternalDenied,
     /// 403.4: https is demanded.
     HttpsRequired,
     /// 403.5: at least 128 bits are demanded.
@@ -29,84 +33,35 @@ pub enum DenialCode {
     PolicyConflicted,
     /// 503.92: the policy cannot be put in force.
     PolicyUnusable,
+    /// 503.94: the keys by which tokens are verified are not known.
+    KeysUnavailable,
+    /// 503.95: an external service gives no answer that can be followed.
+    ExternalUnavailable,
 }
 
 impl DenialCode {
-    /// HTTP status, IIS sub-status, the dotted code, a title, and one plain sentence for the page.
-    const fn row(self) -> (u16, u16, &'static str, &'static str, &'static str) {
+    /// HTTP status, IIS sub-status, the dotted code, a title.
+    const fn row(self) -> (u16, u16, &'static str, &'static str) {
         match self {
-            Self::LogonFailed => {
-                (401, 1, "401.1", "Unauthorized", "The account or the credentials cannot be used.")
+            Self::LogonFailed => (401, 1, "401.1", "Unauthorized"),
+            Self::NoCredentials => (401, 2, "401.2", "Unauthorized"),
+            Self::AuthorizationDenied => (401, 3, "401.3", "Unauthorized"),
+            Self::ExternalDenied => (401, 5, "401.5", "Unauthorized"),
+            Self::HttpsRequired => (403, 4, "403.4", "HTTPS required"),
+            Self::WeakCipher => (403, 5, "403.5", "128-bit encryption required"),
+            Self::CertificateRequired => (403, 7, "403.7", "Client certificate required"),
+            Self::MapperDenied => (403, 12, "403.12", "Client certificate denied"),
+            Self::CertificateUntrusted => {
+                (403, 16, "403.16", "Client certificate untrusted or invalid")
             }
-            Self::NoCredentials => (
-                401,
-                2,
-                "401.2",
-                "Unauthorized",
-                "Credentials are needed, and none that fit were sent.",
-            ),
-            Self::AuthorizationDenied => {
-                (401, 3, "401.3", "Unauthorized", "The account is not allowed here.")
+            Self::CertificateExpired => {
+                (403, 17, "403.17", "Client certificate expired or not yet valid")
             }
-            Self::HttpsRequired => {
-                (403, 4, "403.4", "HTTPS required", "This page can be reached over https only.")
-            }
-            Self::WeakCipher => (
-                403,
-                5,
-                "403.5",
-                "128-bit encryption required",
-                "The connection's encryption is too weak.",
-            ),
-            Self::CertificateRequired => (
-                403,
-                7,
-                "403.7",
-                "Client certificate required",
-                "This page needs a client certificate, and none was sent.",
-            ),
-            Self::MapperDenied => (
-                403,
-                12,
-                "403.12",
-                "Client certificate denied",
-                "The client certificate is not allowed here.",
-            ),
-            Self::CertificateUntrusted => (
-                403,
-                16,
-                "403.16",
-                "Client certificate untrusted or invalid",
-                "The client certificate was not issued by a CA that is trusted here, or is invalid.",
-            ),
-            Self::CertificateExpired => (
-                403,
-                17,
-                "403.17",
-                "Client certificate expired or not yet valid",
-                "The client certificate has expired or is not yet valid.",
-            ),
-            Self::PolicyMissing => (
-                503,
-                90,
-                "503.90",
-                "Policy missing",
-                "This page needs a policy, and none is in force.",
-            ),
-            Self::PolicyConflicted => (
-                503,
-                91,
-                "503.91",
-                "Policy conflicted",
-                "The policies for this page contradict each other.",
-            ),
-            Self::PolicyUnusable => (
-                503,
-                92,
-                "503.92",
-                "Policy unusable",
-                "The policy for this page cannot be put in force.",
-            ),
+            Self::PolicyMissing => (503, 90, "503.90", "Policy missing"),
+            Self::PolicyConflicted => (503, 91, "503.91", "Policy conflicted"),
+            Self::PolicyUnusable => (503, 92, "503.92", "Policy unusable"),
+            Self::KeysUnavailable => (503, 94, "503.94", "Keys unavailable"),
+            Self::ExternalUnavailable => (503, 95, "503.95", "External unavailable"),
         }
     }
 
@@ -137,7 +92,27 @@ impl DenialCode {
     /// One plain sentence that names no rule and nobody else.
     #[must_use]
     pub const fn detail(self) -> &'static str {
-        self.row().4
+        match self {
+            Self::LogonFailed => "The account or the credentials cannot be used.",
+            Self::NoCredentials => "Credentials are needed, and none that fit were sent.",
+            Self::AuthorizationDenied => "The account is not allowed here.",
+            Self::ExternalDenied => "The service that decides on access refuses.",
+            Self::HttpsRequired => "This page can be reached over https only.",
+            Self::WeakCipher => "The connection's encryption is too weak.",
+            Self::CertificateRequired => "This page needs a client certificate, and none was sent.",
+            Self::MapperDenied => "The client certificate is not allowed here.",
+            Self::CertificateUntrusted => {
+                "The client certificate was not issued by a CA that is trusted here, or is invalid."
+            }
+            Self::CertificateExpired => "The client certificate has expired or is not yet valid.",
+            Self::PolicyMissing => "This page needs a policy, and none is in force.",
+            Self::PolicyConflicted => "The policies for this page contradict each other.",
+            Self::PolicyUnusable => "The policy for this page cannot be put in force.",
+            Self::KeysUnavailable => "Tokens cannot be verified at the moment: try again soon.",
+            Self::ExternalUnavailable => {
+                "The service that decides on access cannot be asked at the moment: try again soon."
+            }
+        }
     }
 
     /// Whether another certificate could help, which takes another connection to send.
@@ -161,12 +136,20 @@ pub struct Denial {
     pub challenges: Vec<Box<str>>,
     /// Answer with a redirect to https.
     pub redirect: bool,
+    /// What an external service wants the client to get in place of a page.
+    pub passed_back: Option<Box<PassedBack>>,
 }
 
 impl Denial {
     /// A refusal for a reason.
     #[must_use]
     pub fn new(code: DenialCode, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, reason: reason.into(), challenges: Vec::new(), redirect: false }
+        Self {
+            code,
+            reason: reason.into(),
+            challenges: Vec::new(),
+            redirect: false,
+            passed_back: None,
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod account;
 mod authorization;
+mod challenge;
 mod compiled;
 mod decide;
 mod denial;

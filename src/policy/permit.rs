@@ -19,6 +19,10 @@ pub enum Mechanism {
     AdmitAnyVerified,
     /// User name and password.
     Basic,
+    /// A token.
+    Bearer,
+    /// An external service.
+    External,
     /// The anonymous module.
     Anonymous,
     /// Nothing was asked: the route has no policy.
@@ -35,6 +39,8 @@ impl Mechanism {
             Self::ManyToOne => "manyToOne",
             Self::AdmitAnyVerified => "admitAnyVerified",
             Self::Basic => "basic",
+            Self::Bearer => "bearer",
+            Self::External => "external",
             Self::Anonymous => "anonymous",
             Self::None => "none",
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::trust::VerdictCache;
-use crate::auth::{Answers, Credentials};
+use crate::auth::{Answers, Credentials, RequestHead};
 use crate::identity::{CertificateError, PeerCertificate};
 
 /// Who asks, and over what.
@@ -17,6 +17,8 @@ pub struct Subject<'a> {
     pub certificate: Option<&'a ClientCertificate>,
     /// What Authorization offers.
     pub credentials: Option<&'a Credentials>,
+    /// What an external service may be told of the request.
+    pub request: &'a Arc<RequestHead>,
     /// What `lookup` found out since the engine asked.
     pub answers: &'a Answers,
 }

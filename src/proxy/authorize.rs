@@ -1,15 +1,18 @@
 //! From a request to its permit: route, judge, ask whatever must be asked, decide.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use rustls::pki_types::UnixTime;
 
 use super::connection::Connection;
+use super::forwarded::is_forwarded;
+use super::hop_by_hop::connection_options;
 use super::rejection::Rejection;
 use crate::api::KEYS_PATH;
-use crate::auth::{Answers, Credentials};
+use crate::auth::{Answers, Credentials, Question, RequestHead};
 use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
 use crate::snapshot::{Backend, HostName, Route, Snapshot, canonical, unambiguous};
@@ -24,6 +27,9 @@ pub(super) struct Case {
     pub(super) host: HostName,
     path: Box<str>,
     credentials: Offered,
+    pub(super) head: Arc<RequestHead>,
+    /// What external services said: they are asked once for a request, however long it lasts.
+    heard: Mutex<Answers>,
 }
 
 /// What Authorization holds.
@@ -47,6 +53,7 @@ impl Case {
     pub(super) fn new<B>(
         connection: Arc<Connection>,
         request: &Request<B>,
+        snapshot: &Snapshot,
     ) -> Result<Self, Rejection> {
         let host = host(request.uri(), request.headers())?;
         let path = request.uri().path();
@@ -59,7 +66,8 @@ impl Case {
             (Some(value), None) => Offered::One(Credentials::parse(value.as_bytes())),
             (Some(_), Some(_)) => Offered::Several,
         };
-        Ok(Self { connection, host, path: path.into(), credentials })
+        let head = Arc::new(head(&connection, request, &host, snapshot));
+        Ok(Self { connection, host, path: path.into(), credentials, head, heard: Mutex::default() })
     }
 
     /// Decides on a snapshot, at a time.
@@ -70,7 +78,7 @@ impl Case {
         now: UnixTime,
     ) -> (Result<Admission, Rejection>, Trace) {
         match self.route(snapshot) {
-            Ok(route) => self.pass(route, lookups, now).await,
+            Ok(route) => self.pass(route, snapshot, lookups, now).await,
             Err(rejection) => (Err(rejection), Trace::default()),
         }
     }
@@ -100,9 +108,14 @@ impl Case {
         host.route(&path).ok_or_else(|| Rejection::not_found("no such path"))
     }
 
+    fn heard(&self) -> MutexGuard<'_, Answers> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn pass(
         &self,
         route: &Route,
+        snapshot: &Snapshot,
         lookups: &Lookups,
         now: UnixTime,
     ) -> (Result<Admission, Rejection>, Trace) {
@@ -118,7 +131,7 @@ impl Case {
             }
             Offered::Several => None,
         };
-        let mut answers = Answers::default();
+        let mut answers = self.heard().clone();
         for _ in 0..MOST_QUESTIONS {
             let tls = self.connection.tls.as_ref();
             let subject = Subject {
@@ -126,6 +139,7 @@ impl Case {
                 cipher_bits: tls.map_or(0, |tls| tls.cipher_bits),
                 certificate: self.connection.certificate(),
                 credentials,
+                request: &self.head,
                 answers: &answers,
             };
             let (decision, trace) = decide(&route.guard, &subject, now);
@@ -137,14 +151,58 @@ impl Case {
                     );
                 }
                 Decision::Deny(denial) => return (Err(denial.into()), trace),
-                Decision::Ask(question) => match lookups.answer(&question).await {
-                    Ok(answer) => answers.add(question, answer),
+                Decision::Ask(question) => match lookups.answer(&question, snapshot).await {
+                    Ok(answer) => {
+                        if matches!(question, Question::External(_)) {
+                            self.heard().add(question.clone(), answer.clone());
+                        }
+                        answers.add(question, answer);
+                    }
                     Err(unanswered) => return (Err(unanswered.into()), trace),
                 },
             }
         }
         (Err(Rejection::bad_request("the decision does not come to an end")), Trace::default())
     }
+}
+
+/// What external services may be told; of its fields only what one of them is sent, and nothing that would say who is
+/// calling, or from where.
+fn head<B>(
+    connection: &Connection,
+    request: &Request<B>,
+    host: &HostName,
+    snapshot: &Snapshot,
+) -> RequestHead {
+    let (mut headers, fields) = (HeaderMap::new(), request.headers());
+    let listed = |name: &HeaderName| {
+        connection_options(fields).any(|it| it.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    };
+    let forged = |name| snapshot.identity_headers.contains(name) || is_forwarded(name);
+    for name in snapshot.passed_on.iter().filter(|name| !forged(name) && !listed(name)) {
+        for value in fields.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    RequestHead {
+        method: request.method().clone(),
+        https: connection.tls.is_some(),
+        host: authority(request, host),
+        target: request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),
+        client: connection.client.ip(),
+        headers,
+    }
+}
+
+/// As the client wrote it.
+fn authority<B>(request: &Request<B>, host: &HostName) -> HeaderValue {
+    let written = request
+        .uri()
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let field = || request.headers().get(header::HOST).cloned();
+    let name = || HeaderValue::from_str(host.as_str()).ok();
+    written.or_else(field).or_else(name).unwrap_or_else(|| HeaderValue::from_static(""))
 }
 
 /// RFC 9112, 3.2: one host, the same wherever it stands.

@@ -93,7 +93,7 @@ impl Line {
         request_id: &HeaderValue,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let case = Arc::new(Case::new(connection.clone(), &request)?);
+        let case = Arc::new(Case::new(connection.clone(), &request, snapshot)?);
         if let Some(keys) = case.published_keys(snapshot, request.method()) {
             visit.published();
             return Ok(jwk_set(&keys, request_id));
@@ -109,7 +109,7 @@ impl Line {
         let arrival = Arrival {
             client: connection.client,
             https: connection.tls.is_some(),
-            host: authority(&request, &case),
+            host: case.head.host.clone(),
             request_id: request_id.clone(),
             at: now,
         };
@@ -204,17 +204,6 @@ struct Exchange {
     snapshot: Arc<Snapshot>,
     case: Arc<Case>,
     arrival: Arrival,
-}
-
-/// As the client wrote it.
-fn authority<B>(request: &Request<B>, case: &Case) -> HeaderValue {
-    let written = request
-        .uri()
-        .authority()
-        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    let field = || request.headers().get(header::HOST).cloned();
-    let name = || HeaderValue::from_str(case.host.as_str()).ok();
-    written.or_else(field).or_else(name).unwrap_or_else(|| HeaderValue::from_static(""))
 }
 
 fn is_switching<B>(response: &Response<B>) -> bool {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::body::{ResponseBody, full};
 use super::upstream::UpstreamError;
+use crate::auth::PassedBack;
 use crate::lookup::Unanswered;
 use crate::policy::{Denial, DenialCode};
 use crate::snapshot::AmbiguousPath;
@@ -30,6 +31,8 @@ pub(super) struct Rejection {
     pub(super) location: Option<String>,
     /// Whether the policy's answer to http is a redirect.
     pub(super) to_https: bool,
+    /// What the client gets in place of a page.
+    passed_back: Option<Box<PassedBack>>,
 }
 
 impl Rejection {
@@ -51,6 +54,7 @@ impl Rejection {
             ends_connection: false,
             location: None,
             to_https: false,
+            passed_back: None,
         }
     }
 
@@ -86,6 +90,9 @@ impl Rejection {
         json: bool,
         request_id: &HeaderValue,
     ) -> Response<ResponseBody> {
+        if let Some(passed_back) = self.passed_back {
+            return passed(*passed_back, &self.challenges, request_id);
+        }
         let id = request_id.to_str().unwrap_or_default();
         let (kind, body) = if json {
             ("application/problem+json", self.problem(id))
@@ -98,11 +105,7 @@ impl Rejection {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
-        for challenge in
-            self.challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok())
-        {
-            headers.append(header::WWW_AUTHENTICATE, challenge);
-        }
+        challenge(headers, &self.challenges);
         if let Some(location) =
             self.location.and_then(|location| HeaderValue::try_from(location).ok())
         {
@@ -133,14 +136,43 @@ impl Rejection {
     }
 }
 
+fn challenge(headers: &mut HeaderMap, challenges: &[Box<str>]) {
+    let values = challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok());
+    for value in values {
+        headers.append(header::WWW_AUTHENTICATE, value);
+    }
+}
+
+/// A refusal as an external service wrote it.
+fn passed(
+    passed_back: PassedBack,
+    challenges: &[Box<str>],
+    request_id: &HeaderValue,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(full(passed_back.body));
+    *response.status_mut() = passed_back.status;
+    *response.headers_mut() = passed_back.headers;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
+    if passed_back.status == StatusCode::UNAUTHORIZED {
+        challenge(headers, challenges);
+    }
+    response
+}
+
 impl From<Denial> for Rejection {
     fn from(denial: Denial) -> Self {
         let code = denial.code;
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::FORBIDDEN);
+        // The client sees the service's own status; the code stays ours.
+        let theirs = denial.passed_back.as_ref().map(|it| it.status).filter(|it| *it != status);
+        let status = theirs.unwrap_or(status);
         Self {
-            substatus: code.substatus(),
+            substatus: if theirs.is_some() { 0 } else { code.substatus() },
             challenges: denial.challenges,
             ends_connection: code.concerns_certificate(),
+            passed_back: denial.passed_back,
             to_https: denial.redirect && code == DenialCode::HttpsRequired,
             ..Self::plain(status, code.as_str(), code.title(), code.detail(), denial.reason)
         }
@@ -155,15 +187,17 @@ impl From<AmbiguousPath> for Rejection {
 
 impl From<Unanswered> for Rejection {
     fn from(error: Unanswered) -> Self {
-        let Unanswered::Overloaded(_) = error;
-        let detail = "Too many people are logging on at once: try again in a moment.";
-        Self::plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "503",
-            "Service unavailable",
-            detail,
-            error.to_string(),
-        )
+        let reason = error.to_string();
+        let code = match error {
+            Unanswered::Keys(_) => DenialCode::KeysUnavailable,
+            Unanswered::External(_) => DenialCode::ExternalUnavailable,
+            Unanswered::Overloaded(_) => {
+                let detail = "Too many people are logging on at once: try again in a moment.";
+                let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable");
+                return Self::plain(status, "503", title, detail, reason);
+            }
+        };
+        Denial::new(code, reason).into()
     }
 }
 

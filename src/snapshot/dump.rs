@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::backend::Target;
 use super::route::{PathPattern, Route, VirtualHost};
 use super::store::Snapshot;
+use crate::auth::TokenKeys;
 use crate::policy::{Guard, Module, Policy, SignedIdentity};
 
 impl Snapshot {
@@ -75,7 +76,11 @@ fn signed(signed: &SignedIdentity) -> Value {
 fn policy(policy: &Policy) -> Value {
     let module = |module: &Module| match module {
         Module::Basic { users, .. } => json!({"basic": {"users": users.len()}}),
-        Module::Anonymous => json!({"anonymous": {}}),
+        Module::Bearer { bearer, .. } => {
+            json!({"bearer": {"issuer": &*bearer.settings.issuer, "keys": keys(&bearer.keys)}})
+        }
+        Module::External(service) => json!({"external": {"service": service.backend()}}),
+        Module::Anonymous { user } => json!({"anonymous": {"userName": user.as_deref()}}),
     };
     json!({
         "name": &*policy.name,
@@ -90,4 +95,12 @@ fn policy(policy: &Policy) -> Value {
         "groupsHeader": policy.forward.groups_header.as_deref(),
         "signedIdentity": policy.forward.signed_identity.as_ref().map(signed),
     })
+}
+
+fn keys(keys: &TokenKeys) -> Value {
+    match keys {
+        TokenKeys::Held(keys) => json!(keys.len()),
+        TokenKeys::Published(source) => json!(source.url()),
+        TokenKeys::Missing(problem) => json!({"missing": &**problem}),
+    }
 }

@@ -1,10 +1,13 @@
 //! The snapshot, and the one pointer through which everybody reads the newest.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use tokio::sync::watch;
 
+use super::backend::Backend;
 use super::host::{HostName, HostTable};
 use super::identity_headers::IdentityHeaders;
 use super::key_set::key_set;
@@ -26,6 +29,10 @@ pub struct Snapshot {
     pub identity_headers: IdentityHeaders,
     /// Every policy in force.
     pub policies: Vec<Arc<Policy>>,
+    /// What stands behind the Services that policies ask, by namespace/name:port.
+    pub externals: HashMap<Box<str>, Arc<Backend>>,
+    /// What of a request some of them are sent.
+    pub passed_on: Box<[HeaderName]>,
 }
 
 impl Snapshot {

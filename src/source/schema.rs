@@ -336,7 +336,7 @@ mod tests {
             "spec.manyToOne.mappings[0]",
             "needs an account",
         );
-        one(&json!({"authentication": [{"bearer": {}}]}), "spec.authentication[0]", "reserved");
+        one(&json!({"authentication": [{"negotiate": {}}]}), "spec.authentication[0]", "reserved");
         one(
             &json!({"authentication": [{"anonymous": {}}, {"anonymous": {}}]}),
             "spec.authentication",
@@ -357,6 +357,76 @@ mod tests {
             "spec.trust.caCertificateRefs",
             "at least 1",
         );
+    }
+
+    fn bearer(jwks: &Value, further: &Value) -> Value {
+        let mut bearer = json!({"issuer": "https://id.test", "audiences": ["app"], "jwks": jwks});
+        for (name, value) in further.as_object().unwrap() {
+            bearer[name] = value.clone();
+        }
+        json!({"authentication": [{"bearer": bearer}]})
+    }
+
+    #[test]
+    fn tokens_are_signed_by_public_keys_whose_place_is_known() {
+        let (field, nothing) = ("spec.authentication[0].bearer", json!({}));
+        let held = json!({"ref": {"kind": "ConfigMap", "name": "keys"}});
+        let cas = json!([{"kind": "ConfigMap", "name": "ca"}]);
+        let published = json!({"url": "https://id.test/keys", "caCertificateRefs": cas});
+        for jwks in [&held, &published] {
+            assert_eq!(errors(&bearer(jwks, &nothing)), Vec::<String>::new());
+        }
+        let jwks = format!("{field}.jwks");
+        one(&bearer(&json!({}), &nothing), &jwks, "exactly one of url");
+        one(&bearer(&json!({"url": "https://id.test/keys"}), &nothing), &jwks, "system's roots");
+        let mut both = published.clone();
+        both["ref"] = held["ref"].clone();
+        one(&bearer(&both, &nothing), &jwks, "exactly one of url");
+        for url in ["http://id.test/keys", "https://a@id.test/", "https://id.test/#a", "id.test"] {
+            let mut published = published.clone();
+            published["url"] = url.into();
+            one(&bearer(&published, &nothing), &format!("{jwks}.url"), "");
+        }
+        for algorithm in ["HS256", "none", "RS1"] {
+            let further = json!({"algorithms": [algorithm]});
+            one(&bearer(&held, &further), &format!("{field}.algorithms[0]"), "write one of");
+        }
+        one(&bearer(&held, &json!({"audiences": []})), &format!("{field}.audiences"), "at least 1");
+        one(
+            &bearer(&held, &json!({"clockSkewSeconds": 301})),
+            &format!("{field}.clockSkewSeconds"),
+            "300",
+        );
+        one(
+            &bearer(&held, &json!({"certificateBound": "Required"})),
+            "spec",
+            "only with SslNegotiateCert",
+        );
+    }
+
+    #[test]
+    fn an_external_service_is_told_nothing_that_it_must_not_be() {
+        let external = |further: &Value| {
+            let mut external = json!({"serviceRef": {"name": "verify", "port": 80}});
+            for (name, value) in further.as_object().unwrap() {
+                external[name] = value.clone();
+            }
+            json!({"authentication": [{ "external": external }]})
+        };
+        let field = "spec.authentication[0].external";
+        let usual =
+            json!({"requestHeaders": ["Authorization", "Cookie"], "userHeader": "X-Auth-User"});
+        assert_eq!(errors(&external(&usual)), Vec::<String>::new());
+        for name in ["Host", "Transfer-Encoding", "x-forwarded-for", "Connection", "content-length"]
+        {
+            let headers = json!({"requestHeaders": [name]});
+            one(&external(&headers), &format!("{field}.requestHeaders"), "never sent");
+        }
+        one(&external(&json!({"groupsHeader": "X-Groups"})), field, "write userHeader too");
+        let user = json!({"userHeader": "Content-Type"});
+        one(&external(&user), &format!("{field}.userHeader"), "header of HTTP");
+        one(&external(&json!({"path": "verify"})), &format!("{field}.path"), "");
+        one(&external(&json!({"timeoutSeconds": 0})), &format!("{field}.timeoutSeconds"), "");
     }
 
     #[test]

@@ -29,12 +29,17 @@ const REFERENCES: &[&str] = &[
     "CertificateInvalid",
     "CertificateUnresolved",
     "CredentialsUnusable",
+    "ExternalUnresolved",
+    "KeysUnresolved",
     "NoTrust",
     "SigningKeyIgnored",
     "SigningKeyUnusable",
 ];
 /// Findings that leave a policy in force that admits nobody, or nobody by a certificate.
 const CLOSED: &[&str] = &["NoTrust", "SigningKeyUnusable"];
+
+/// Warnings about doors that stand open: said even where all is as it was written.
+const OPEN_DOORS: &[&str] = &["AnonymousFallback"];
 
 /// In whose name, and when.
 #[derive(Clone, Debug)]
@@ -227,7 +232,12 @@ impl Policy<'_> {
         let programmed = match (refusing.first(), closed.first(), errors.is_empty()) {
             (Some(first), ..) => (false, first.reason, message(&refusing)),
             (None, Some(first), _) => (false, first.reason, message(&errors)),
-            (None, None, true) => (true, "Programmed", self.in_figures()),
+            (None, None, true) => {
+                let doors = of(OPEN_DOORS);
+                let warning =
+                    if doors.is_empty() { String::new() } else { format!("; {}", message(&doors)) };
+                (true, "Programmed", self.in_figures() + &warning)
+            }
             (None, None, false) => (true, "PartiallyProgrammed", message(&errors)),
         };
         let generation = match self.object {
@@ -425,6 +435,17 @@ mod tests {
             words(&status(&world(), &findings, 0).unwrap(), 0),
             ["Accepted True Accepted", "ResolvedRefs False NoTrust", "Programmed False NoTrust"]
         );
+    }
+
+    #[test]
+    fn a_door_that_stands_open_is_told_of_a_policy_that_is_in_force() {
+        let mut door = finding("AnonymousFallback", "spec.authentication", None);
+        door.severity = Severity::Warning;
+        let status = status(&world(), &[door], 1).unwrap();
+        let programmed = &status.ancestors[0].conditions[2];
+        assert_eq!((&*programmed.reason, &*programmed.status), ("Programmed", "True"));
+        let door = " in force; spec.authentication: ";
+        assert!(programmed.message.contains(door), "{}", programmed.message);
     }
 
     #[test]

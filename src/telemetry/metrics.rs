@@ -58,6 +58,11 @@ struct WriteLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct FetchLabels {
+    outcome: &'static str,
+}
+
 /// Kinds that are watched.
 const KINDS: &[&str] = &[
     "CertMappingPolicy",
@@ -86,6 +91,7 @@ pub struct Metrics {
     expiries: Family<SecretLabel, Gauge>,
     failing: Family<KindLabel, Gauge>,
     writes: Family<WriteLabels, Counter>,
+    fetches: Family<FetchLabels, Counter>,
     leads: Gauge,
     dropped: Counter,
     /// Labels in use, to forget them with their policy.
@@ -113,6 +119,7 @@ impl Default for Metrics {
             expiries: Family::default(),
             failing: Family::default(),
             writes: Family::default(),
+            fetches: Family::default(),
             leads: Gauge::default(),
             dropped: Counter::default(),
             decided: Mutex::default(),
@@ -159,6 +166,11 @@ impl Metrics {
             self.failing.clone(),
         );
         r.register("status_writes", "Statuses and events, by outcome", self.writes.clone());
+        r.register(
+            "key_fetches",
+            "Fetches of token issuers' keys, by outcome",
+            self.fetches.clone(),
+        );
         r.register("leads", "1 on the replica that writes status and events", self.leads.clone());
         r.register(
             "access_log_dropped_records",
@@ -250,6 +262,11 @@ impl Metrics {
     pub fn written(&self, kind: &'static str, ok: bool) {
         let outcome = if ok { "ok" } else { "failed" };
         self.writes.get_or_create(&WriteLabels { kind, outcome }).inc();
+    }
+
+    /// Keys of an issuer of tokens were fetched ("ok"), or could not be ("failed").
+    pub fn keys_fetched(&self, outcome: &'static str) {
+        self.fetches.get_or_create(&FetchLabels { outcome }).inc();
     }
 
     /// Whether this replica writes.

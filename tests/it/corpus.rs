@@ -1,10 +1,13 @@
 //! The decision corpus: `tests/cases/*.yaml`, each a policy, requests, and the answers with their traces.
 //!
-//! `@NAME.base64@`, `@NAME.pem@` and `@NAME.sha256@` stand for the certificates below; a case's `at` is in days from now.
+//! `@NAME.base64@`, `@NAME.pem@`, `@NAME.sha256@` and `@NAME.x5t@` stand for the certificates below; a case's `at` is in
+//! days from now, and so are the times in its token.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use certmap::app;
 use certmap::auth::{Answer, Answers, Credentials, Question};
 use certmap::compile::{Reuse, compile};
@@ -12,15 +15,18 @@ use certmap::identity::{Fingerprint, PeerCertificate};
 use certmap::policy::{ClientCertificate, Decision, Permit, Subject, decide};
 use certmap::snapshot::HostName;
 use certmap::source::Directory;
+use http::{HeaderMap, StatusCode};
 use rcgen::{
     BasicConstraints, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose, GeneralSubtree,
     IsCa, NameConstraints, SanType,
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::support::manifests::{basic_secret, config_map, ingress, policy, service};
 use super::support::pki::{Ca, Identity, leaf, named, pem, validity};
+use super::support::tokens::{Issuer, key_set, thumbprint};
 use super::support::write_whole;
 
 #[derive(Debug, Deserialize)]
@@ -42,6 +48,10 @@ struct Case {
     http: bool,
     /// user:password, or a whole Authorization value with a space in it.
     authorization: Option<String>,
+    /// Or claims of a token besides the usual ones, with the name of the key that signs it as `key`.
+    token: Option<Map<String, Value>>,
+    /// What an external service answers, when it is asked.
+    external: Option<Said>,
     #[serde(default)]
     at: i64,
     #[serde(default = "host")]
@@ -57,6 +67,15 @@ struct Case {
     trace: Vec<String>,
 }
 
+/// Status, and the values of X-Auth-User and X-Auth-Groups.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    status: u16,
+    user: Option<String>,
+    groups: Option<String>,
+}
+
 fn host() -> String {
     "app.test".to_owned()
 }
@@ -65,6 +84,8 @@ fn host() -> String {
 struct People {
     authorities: BTreeMap<&'static str, Vec<u8>>,
     people: BTreeMap<&'static str, Identity>,
+    /// Keys of tokens: `published` stands in ConfigMap `keys`, the others do not.
+    issuers: BTreeMap<&'static str, Issuer>,
 }
 
 fn people() -> People {
@@ -207,10 +228,44 @@ fn people() -> People {
         ("constrained", constrained.der()),
         ("old", old.der()),
     ]);
-    People { authorities, people: all }
+    // The impostor says that it is the published one.
+    let issuers = [("published", "a"), ("impostor", "a"), ("unknown", "b")];
+    let issuers = issuers.map(|(name, id)| (name, Issuer::new(id)));
+    People { authorities, people: all, issuers: BTreeMap::from(issuers) }
+}
+
+impl Said {
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap()
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-auth-user", &self.user), ("x-auth-groups", &self.groups)] {
+            if let Some(value) = value {
+                headers.append(name, value.parse().unwrap());
+            }
+        }
+        headers
+    }
 }
 
 impl People {
+    /// A whole Authorization value.
+    fn token(&self, claims: &Map<String, Value>) -> String {
+        let mut claims = claims.clone();
+        let key = claims.remove("key");
+        let key = key.as_ref().map_or("published", |key| key.as_str().unwrap());
+        let filled = self.fill(&Value::Object(claims).to_string());
+        let mut claims: Value = serde_json::from_str(&filled).unwrap();
+        for name in ["exp", "nbf"] {
+            if let Some(days) = claims.get(name).and_then(Value::as_i64) {
+                claims[name] = (UnixTime::now().as_secs() as i64 + days * 86_400).into();
+            }
+        }
+        format!("Bearer {}", self.issuers[key].token(&claims))
+    }
+
     fn fill(&self, text: &str) -> String {
         let ders = self.authorities.iter().map(|(name, der)| (*name, der));
         let mut text = text.to_owned();
@@ -219,6 +274,7 @@ impl People {
         {
             text = text.replace(&format!("@{name}.base64@"), &base64(der));
             text = text.replace(&format!("@{name}.sha256@"), &Fingerprint::of(der).to_string());
+            text = text.replace(&format!("@{name}.x5t@"), &thumbprint(der));
             text = text.replace(&format!("@{name}.pem@"), &pem(der).replace('\n', "\\n"));
         }
         text
@@ -235,6 +291,8 @@ impl People {
             "ca.yaml",
             config_map("ca", "ca.crt", &bundle(&["zerossl", "contoso", "constrained", "old"])),
         );
+        let keys = key_set(&[&self.issuers["published"]]);
+        write("keys.yaml", config_map("keys", "jwks.json", &keys));
         write("zerossl.yaml", config_map("zerossl", "ca.crt", &bundle(&["zerossl"])));
         write(
             "accounts.yaml",
@@ -269,7 +327,7 @@ fn groups(text: &str) -> Vec<Group> {
         .collect()
 }
 
-fn json(yaml: &saphyr::Yaml<'_>) -> serde_json::Value {
+fn json(yaml: &saphyr::Yaml<'_>) -> Value {
     use saphyr::{Scalar, Yaml};
     match yaml {
         Yaml::Value(Scalar::Boolean(flag)) => (*flag).into(),
@@ -300,7 +358,8 @@ fn answer(
             identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
         ClientCertificate::new(PeerCertificate::parse(&chain))
     });
-    let credentials = case.authorization.as_ref().map(|text| {
+    let token = case.token.as_ref().map(|claims| people.token(claims));
+    let credentials = case.authorization.as_ref().or(token.as_ref()).map(|text| {
         let value = if text.contains(' ') {
             text.clone()
         } else {
@@ -310,13 +369,14 @@ fn answer(
     });
     let host = snapshot.hosts.resolve(HostName::parse(&case.host).as_ref()).unwrap();
     let guard = &host.route("/").unwrap().guard;
-    let mut answers = Answers::default();
+    let (request, mut answers) = (Arc::default(), Answers::default());
     loop {
         let subject = Subject {
             https: !case.http,
             cipher_bits: if case.http { 0 } else { 256 },
             certificate: certificate.as_ref(),
             credentials: credentials.as_ref(),
+            request: &request,
             answers: &answers,
         };
         let (decision, trace) = decide(guard, &subject, now);
@@ -330,6 +390,16 @@ fn answer(
                 let answer = match &question {
                     Question::Password(asked) => {
                         Answer::Password(asked.hash.verify(asked.password.expose()))
+                    }
+                    Question::Keys(_) => return ("keys".to_owned(), None, false, lines),
+                    Question::External(asked) => {
+                        let Some(said) = &case.external else {
+                            return ("external".to_owned(), None, false, lines);
+                        };
+                        match asked.service.read(said.status(), &said.headers(), Bytes::new()) {
+                            Ok(answer) => Answer::External(answer),
+                            Err(_) => return ("503.95".to_owned(), None, false, lines),
+                        }
                     }
                 };
                 answers.add(question, answer);

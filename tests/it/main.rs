@@ -20,6 +20,7 @@ mod crds;
 mod forward;
 mod house;
 mod independence;
+mod modules;
 mod reload;
 mod serving;
 mod signing_keys;

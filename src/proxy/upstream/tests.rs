@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::lookup::{Lookups, PasswordLookup};
+use crate::lookup::{ExternalLookup, KeyLookup, Lookups, PasswordLookup};
 use crate::policy::Guard;
 use crate::proxy::{Parts, Proxy};
 use crate::snapshot::{
@@ -36,6 +36,15 @@ struct Site {
     _directory: tempfile::TempDir,
 }
 
+fn lookups() -> Lookups {
+    let names = Arc::new(NameLookup::new());
+    Lookups {
+        passwords: PasswordLookup::new(1).unwrap(),
+        keys: Arc::new(KeyLookup::new(names.clone(), Arc::new(|_| {}))),
+        external: ExternalLookup::new(names),
+    }
+}
+
 fn snapshot(generation: u64, endpoints: Option<&[SocketAddr]>) -> Snapshot {
     let route = |endpoints: &[SocketAddr]| Route {
         ingress: "web/a".into(),
@@ -56,6 +65,8 @@ fn snapshot(generation: u64, endpoints: Option<&[SocketAddr]>) -> Snapshot {
         hosts,
         tls: Tls { plain, asking: HostTable::default() },
         identity_headers: IdentityHeaders::new(["X-Employee"]),
+        externals: HashMap::new(),
+        passed_on: Box::default(),
         policies: Vec::new(),
     }
 }
@@ -76,7 +87,7 @@ impl Site {
         let address = http.local_addr().unwrap();
         let parts = Parts {
             store: store.clone(),
-            lookups: Arc::new(Lookups { passwords: PasswordLookup::new(1).unwrap() }),
+            lookups: Arc::new(lookups()),
             metrics: Arc::new(Metrics::default()),
             log: AccessLog::start(destination, Format::Json, Default::default()).unwrap(),
             timeouts,

@@ -26,6 +26,8 @@ type answer struct {
 	Error   string `json:"error,omitempty"`
 }
 
+var authorization string
+
 func main() {
 	connect := flag.String("connect", "", "address to connect to, whatever the host")
 	host := flag.String("host", "", "host and port of the requests")
@@ -35,6 +37,7 @@ func main() {
 	h2 := flag.Bool("http2", false, "HTTP/2")
 	tls12 := flag.Bool("tls12", false, "TLS 1.2 at most")
 	again := flag.Bool("again", false, "a new connection for each request, resumed if the server lets it")
+	flag.StringVar(&authorization, "authorization", "", "the value of Authorization")
 	flag.Parse()
 
 	roots := x509.NewCertPool()
@@ -62,7 +65,8 @@ func main() {
 	if !*h2 {
 		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	}
-	client := &http.Client{Transport: transport}
+	asItComes := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client := &http.Client{Transport: transport, CheckRedirect: asItComes}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		out, err := json.Marshal(get(client, "https://"+*host+lines.Text()))
@@ -75,6 +79,9 @@ func get(client *http.Client, url string) answer {
 	var a answer
 	request, err := http.NewRequest("GET", url, nil)
 	check(err)
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { a.Reused = info.Reused }}
 	response, err := client.Do(request.WithContext(httptrace.WithClientTrace(request.Context(), trace)))
 	if err != nil {

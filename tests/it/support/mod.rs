@@ -2,10 +2,13 @@
 
 pub(crate) mod backend;
 pub(crate) mod clients;
+pub(crate) mod key_server;
 pub(crate) mod manifests;
 pub(crate) mod pki;
 pub(crate) mod server;
 pub(crate) mod tls;
+pub(crate) mod tokens;
+pub(crate) mod verifier;
 
 use std::path::Path;
 use std::process::Command;
