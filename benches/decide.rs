@@ -110,6 +110,7 @@ fn guard(people: &People, one_to_one: OneToOneMappings, many_to_one: ManyToOneMa
         advertise_issuers: true,
         one_to_one: Arc::new(one_to_one),
         many_to_one: Arc::new(many_to_one),
+        directory: None,
         admit_any_verified: None,
         modules: Vec::new(),
         authorization: Authorization::default(),

@@ -40,12 +40,20 @@ pub struct AuthenticationModule {
 }
 
 /// The Basic scheme.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.directory || (has(self.secretRefs) && size(self.secretRefs) > 0)")
+        .message("basic needs secretRefs, or directory: true")
+)]
 pub struct Basic {
     /// Account Secrets (username, password) or htpasswd Secrets (key auth or users; bcrypt, SHA-crypt, APR1).
-    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub secret_refs: Vec<CredentialsRef>,
+    /// Whoever the Secrets do not name may log on with name and password of the directory in activeDirectory.
+    #[serde(default)]
+    pub directory: bool,
     /// The realm of the challenge; left out, the policy's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r#"^[\x20-\x21\x23-\x5B\x5D-\x7E]+$"#))]

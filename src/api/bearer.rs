@@ -8,8 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::CaCertificateRef;
-use super::reference::ObjectKind;
+use super::reference::{CaCertificateRef, ObjectKind};
 
 /// JSON Web Tokens (RFC 6750, RFC 7519).
 #[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]

@@ -5,6 +5,7 @@
 //! (`targetRefs`, `conditions`). Each rule that a value alone can break stands here as a schema bound or a CEL rule whose
 //! message says what to write instead; what needs other objects is found in `compile`.
 
+mod active_directory;
 mod authentication;
 mod authorization;
 mod bearer;
@@ -17,6 +18,7 @@ mod reference;
 mod reference_grant;
 mod status;
 
+pub use active_directory::{ActiveDirectory, DirectoryBind, DirectoryCache, WeakMapping};
 pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
 pub use authorization::{Authorization, People};
 pub use bearer::{Bearer, CertificateBound, KeySetRef, KeySetSource, TokenAlgorithm};
@@ -28,10 +30,9 @@ pub use mapping::{
     OneToOneMapping, PermissionMode, SecretRef,
 };
 pub use policy::{
-    AdmitAnyVerified, CaCertificateRef, CertMappingPolicy, CertMappingPolicySpec, SslFlag,
-    TargetRef, Trust, UserFrom,
+    AdmitAnyVerified, CertMappingPolicy, CertMappingPolicySpec, SslFlag, TargetRef, Trust, UserFrom,
 };
-pub use reference::ObjectKind;
+pub use reference::{CaCertificateRef, ObjectKind};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus};
 

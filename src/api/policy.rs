@@ -9,11 +9,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::active_directory::ActiveDirectory;
 use super::authentication::{AuthenticationModule, Reserved};
 use super::authorization::Authorization;
 use super::forward::Forward;
 use super::mapping::{ManyToOne, OneToOne};
-use super::reference::{ObjectKind, yes};
+use super::reference::{CaCertificateRef, yes};
 use super::status::CertMappingPolicyStatus;
 
 /// How client certificates become accounts on the Ingresses that the policy targets.
@@ -74,8 +75,8 @@ use super::status::CertMappingPolicyStatus;
         .message("httpsRedirect works only with Ssl: add Ssl to sslFlags, or remove httpsRedirect"),
     validation = Rule::new("!has(self.authentication) || 'SslNegotiateCert' in self.sslFlags || !self.authentication.exists(m, has(m.bearer) && m.bearer.certificateBound == 'Required')")
         .message("authentication: certificateBound: Required works only with SslNegotiateCert: add it to sslFlags, or write IfPresent"),
-    validation = Rule::new("!has(self.activeDirectory)")
-        .message("activeDirectory is reserved and not built yet: remove it, and map with oneToOne or manyToOne")
+    validation = Rule::new("has(self.activeDirectory) || !has(self.authentication) || !self.authentication.exists(m, has(m.basic) && m.basic.directory)")
+        .message("basic.directory needs activeDirectory: write it, with enabled: false if it is not to map certificates")
 )]
 pub struct CertMappingPolicySpec {
     /// What the policy protects, in its own namespace. May be left out by a policy that only serves as an
@@ -99,9 +100,9 @@ pub struct CertMappingPolicySpec {
     /// Every certificate that fits all rules of a mapping, one account; the first mapping that fits decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub many_to_one: Option<ManyToOne>,
-    /// Reserved: the directory says whose certificate it is.
+    /// The directory says whose certificate it is. Asked where no mapping decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_directory: Option<Reserved>,
+    pub active_directory: Option<ActiveDirectory>,
     /// Lets in every certificate that verifies and that no mapping decided, under a name from the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admit_any_verified: Option<AdmitAnyVerified>,
@@ -188,25 +189,6 @@ pub struct Trust {
     pub revocation: Option<Reserved>,
 }
 
-/// A ConfigMap or Secret that holds CA certificates.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CaCertificateRef {
-    /// ConfigMap or Secret.
-    pub kind: ObjectKind,
-    /// The object's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The object's namespace, if it is not the policy's: then a ReferenceGrant there must allow it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: Option<String>,
-    /// The key within it.
-    #[serde(default = "default_ca_key")]
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
-}
-
 /// Admission of every certificate that verifies.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -230,8 +212,4 @@ pub enum UserFrom {
 
 fn default_max_depth() -> u8 {
     3
-}
-
-fn default_ca_key() -> String {
-    "ca.crt".to_owned()
 }

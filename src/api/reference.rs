@@ -12,7 +12,30 @@ pub enum ObjectKind {
     Secret,
 }
 
+/// A ConfigMap or Secret that holds CA certificates.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CaCertificateRef {
+    /// ConfigMap or Secret.
+    pub kind: ObjectKind,
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The object's namespace, if it is not the policy's: then a ReferenceGrant there must allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// The key within it.
+    #[serde(default = "default_ca_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
 /// The default of every `enabled` and the like.
 pub(super) fn yes() -> bool {
     true
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".to_owned()
 }

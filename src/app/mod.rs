@@ -2,6 +2,7 @@
 
 mod cluster;
 mod control;
+mod lookups;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,15 +18,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use cluster::{Access, ClusterSettings, connect};
+pub use lookups::ask;
 
 use crate::api::{CLASS_NAME, CONTROLLER_NAME, IDENTITY_ISSUER};
 use crate::compile::{ObjectName, Options, World};
-use crate::lookup::{CountFetch, ExternalLookup, KeyLookup, Lookups, NameLookup, PasswordLookup};
 use crate::proxy::{Parts, Proxy, Timeouts};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Directory, DirectoryWatch, Problem, Scan};
 use crate::telemetry::{AccessLog, Admin, Destination, Format, Metrics, Shown, serve};
 use control::{Control, describe};
+use lookups::lookups;
 
 /// What `certmap run` is told.
 #[derive(Clone, Debug)]
@@ -176,14 +178,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     let (http, https) = (listen(settings.http).await?, listen(settings.https).await?);
     let addresses = (http.local_addr()?, https.local_addr()?);
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let passwords = PasswordLookup::new(cores).context("the system has no random numbers")?;
-    let names = Arc::new(NameLookup::new());
-    let counted = metrics.clone();
-    let count: CountFetch = Arc::new(move |outcome| counted.keys_fetched(outcome));
-    let keys = Arc::new(KeyLookup::new(names.clone(), count));
-    tokio::spawn(keys.clone().follow(store.clone()));
-    let lookups = Arc::new(Lookups { passwords, keys, external: ExternalLookup::new(names) });
+    let lookups = Arc::new(lookups(&metrics)?);
+    tokio::spawn(lookups.keys.clone().follow(store.clone()));
     let shown = store.clone();
     let parts = Parts { store, lookups, metrics, log: log.clone(), timeouts: settings.timeouts };
     let proxy = Proxy::start(http, https, parts)?;

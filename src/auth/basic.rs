@@ -58,6 +58,12 @@ impl BasicUsers {
         Ok(())
     }
 
+    /// Whether there is a user of this name.
+    #[must_use]
+    pub fn knows(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
     /// The number of users.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,13 +1,14 @@
 //! How a credential is checked, without waiting for anyone.
 //!
-//! Pure: what takes long (a password hash) is not done here but named, as a question that `lookup` answers; what is
-//! unknown here is refused. Passwords stand in [`Secret`] and are never printed.
+//! Pure: what takes long (a password hash, a directory) is not done here but named, as a question that `lookup` answers;
+//! what is unknown here is refused. Passwords stand in [`Secret`] and are never printed.
 
 mod apr1;
 mod basic;
 mod bearer;
 mod claims;
 mod credentials;
+mod directory;
 mod external;
 mod htpasswd;
 mod keys;
@@ -23,6 +24,12 @@ pub use basic::{BasicOutcome, BasicUsers, StoredPassword};
 pub use bearer::{Bearer, BearerOutcome, BearerSettings, Token, TokenError, TokenKeys};
 pub use claims::Claims;
 pub use credentials::{BasicCredentials, Credentials};
+pub use directory::{
+    Asked, Directory, DirectoryAccount, DirectoryAnswer, DirectoryBind, DirectoryGroup,
+    DirectoryQuestion, DirectoryRefusal, DirectorySettings, DirectoryUrl, DirectoryVerdict,
+    Filetime, Form, Found, Keeping, LogonName, Strength, certificate_filter, escape_filter,
+    judge_certificate, judge_logon,
+};
 pub use external::{
     AnswerError, ExternalAnswer, ExternalQuestion, ExternalService, PassedBack, RequestHead,
 };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::directory::{DirectoryAnswer, DirectoryQuestion};
 use super::external::{ExternalAnswer, ExternalQuestion};
 use super::keys::{KeySet, KeysQuestion};
 use super::password::PasswordHash;
@@ -12,6 +13,8 @@ use super::secret::Secret;
 pub enum Question {
     /// Whether a password is a hash's.
     Password(PasswordQuestion),
+    /// What a directory holds.
+    Directory(DirectoryQuestion),
     /// Which keys an issuer of tokens publishes.
     Keys(KeysQuestion),
     /// What an external service says of the request.
@@ -23,6 +26,8 @@ pub enum Question {
 pub enum Answer {
     /// Whether it is.
     Password(bool),
+    /// That it holds this.
+    Directory(DirectoryAnswer),
     /// These, or older ones.
     Keys(Arc<KeySet>),
     /// Whether it admits.

@@ -14,12 +14,12 @@ use super::cluster::{AccessArguments, RuleArguments};
 use super::{Output, print, read_cluster};
 use crate::api::KEYS_PATH;
 use crate::app;
-use crate::auth::{Answers, Question};
+use crate::auth::{Answers, Asked, DirectoryQuestion, Question, certificate_filter};
 use crate::compile::{Finding, Reuse, World, compile, lint};
 use crate::identity::{PeerCertificate, read_certificates};
 use crate::policy::{
-    ClientCertificate, Decision, Denial, Guard, OneToOneMatch, Permit, Subject, Trace, TraceLine,
-    decide,
+    ClientCertificate, Decision, Denial, DenialCode, Guard, OneToOneMatch, Permit, Subject, Trace,
+    TraceLine, decide,
 };
 use crate::snapshot::{HostName, Route, Snapshot, canonical, unambiguous};
 
@@ -55,6 +55,9 @@ pub(super) struct ExplainArguments {
     /// When, as RFC 3339 has it; now, if left out
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
+    /// Ask the directory, where it has to say; else only what it would be asked is shown
+    #[arg(long)]
+    live: bool,
     /// The request comes over plain http
     #[arg(long)]
     http: bool,
@@ -162,15 +165,37 @@ fn answer(
     };
     // A certificate is only there where the handshake asked for it.
     let certificate = certificate.filter(|_| virtual_host.terms.asks && !arguments.http);
-    let subject = Subject {
-        https: !arguments.http,
-        cipher_bits: if arguments.http { 0 } else { 256 },
-        certificate,
-        credentials: None,
-        request: &Arc::default(),
-        answers: &Answers::default(),
+    let request = Arc::default();
+    let mut answers = Answers::default();
+    let decided_with = |answers: &Answers| {
+        let subject = Subject {
+            https: !arguments.http,
+            cipher_bits: if arguments.http { 0 } else { 256 },
+            certificate,
+            credentials: None,
+            request: &request,
+            answers,
+        };
+        decide(&route.guard, &subject, now)
     };
-    let (decision, trace) = decide(&route.guard, &subject, now);
+    let (mut decision, mut trace) = decided_with(&answers);
+    let mut unanswered = None;
+    while let Decision::Ask(question @ Question::Directory(_)) = &decision
+        && arguments.live
+    {
+        match app::ask(question, snapshot) {
+            Ok(answer) => answers.add(question.clone(), answer),
+            Err(error) => {
+                unanswered = Some(error.to_string());
+                break;
+            }
+        }
+        (decision, trace) = decided_with(&answers);
+    }
+    if let Some(error) = unanswered {
+        let code = DenialCode::DirectoryUnavailable;
+        decision = Decision::Deny(Denial::new(code, error));
+    }
     let route_names = Some((route.ingress.to_string(), route.backend.name.to_string()));
     let also = also_matching(route, certificate, &decision);
     let base = Answer { route: route_names, also, ..decided(decision) };
@@ -190,16 +215,21 @@ fn decided(decision: Decision) -> Answer {
             (status, code.to_owned(), None, Some(reason.into_owned()), challenges)
         }
         Decision::Ask(question) => {
-            let reason = match question {
-                Question::Password(_) => "a password would have to be checked".to_owned(),
+            let (status, code, reason) = match question {
+                Question::Directory(question) => (0, "undecided", would_ask(&question)),
+                Question::Password(_) => {
+                    (401, "401.2", "a password would have to be checked".to_owned())
+                }
                 Question::Keys(question) => {
-                    format!("a token would have to be verified by {}", question.source.url())
+                    let url = question.source.url();
+                    (401, "401.2", format!("a token would have to be verified by {url}"))
                 }
                 Question::External(question) => {
-                    format!("external service {} would be asked", question.service.backend())
+                    let service = question.service.backend();
+                    (401, "401.2", format!("external service {service} would be asked"))
                 }
             };
-            (401, "401.2".to_owned(), None, Some(reason), Vec::new())
+            (status, code.to_owned(), None, Some(reason), Vec::new())
         }
     };
     Answer {
@@ -213,6 +243,17 @@ fn decided(decision: Decision) -> Answer {
         also: Vec::new(),
         remarks: Vec::new(),
     }
+}
+
+/// Where, and by which filter.
+fn would_ask(question: &DirectoryQuestion) -> String {
+    let settings = question.directory.settings();
+    let urls: Vec<String> = settings.urls.iter().map(ToString::to_string).collect();
+    let what = match &question.asked {
+        Asked::Certificate(certificate) => certificate_filter(certificate, &settings.weak),
+        Asked::Logon(..) => "a logon".to_owned(),
+    };
+    format!("the directory has to say (--live asks it): {} is asked for {what}", urls.join(", or "))
 }
 
 /// Mappings that fit as well, and did not get to decide.

@@ -196,7 +196,7 @@ pub(super) fn key<'a>(secret: &'a core::Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice())
 }
 
-fn missing(name: &ObjectName, secret: &core::Secret, key: &str) -> String {
+pub(super) fn missing(name: &ObjectName, secret: &core::Secret, key: &str) -> String {
     let keys: Vec<&str> =
         secret.data.iter().flat_map(|data| data.keys()).map(String::as_str).collect();
     let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };

@@ -299,6 +299,7 @@ fn difference(a: &CertMappingPolicySpec, b: &CertMappingPolicySpec) -> Option<&'
         (a.trust == b.trust, "spec.trust"),
         (enabled(a).0 == enabled(b).0, "spec.oneToOne.enabled"),
         (enabled(a).1 == enabled(b).1, "spec.manyToOne.enabled"),
+        (a.active_directory == b.active_directory, "spec.activeDirectory"),
         (a.admit_any_verified == b.admit_any_verified, "spec.admitAnyVerified"),
         (a.authentication == b.authentication, "spec.authentication"),
         (a.authorization == b.authorization, "spec.authorization"),

@@ -69,7 +69,9 @@ fn doors(name: &ObjectName, spec: &crate::api::CertMappingPolicySpec) -> Vec<Fin
         .many_to_one
         .as_ref()
         .is_some_and(|part| part.enabled && part.mappings.iter().any(|m| m.enabled));
-    let maps = one_to_one || many_to_one || spec.admit_any_verified.is_some();
+    let directory = spec.active_directory.as_ref().filter(|directory| directory.enabled);
+    let nameless = spec.admit_any_verified.is_some() || directory.is_some();
+    let maps = one_to_one || many_to_one || nameless;
     let mut findings = Vec::new();
     if maps && !asks {
         let message = "the mappings are never looked at: without SslNegotiateCert no certificate is asked for; add it to sslFlags";
@@ -87,10 +89,9 @@ fn doors(name: &ObjectName, spec: &crate::api::CertMappingPolicySpec) -> Vec<Fin
         let anonymous = module.anonymous.as_ref().is_some_and(|it| it.user_name.is_some());
         anonymous || module.bearer.is_some() || module.external.is_some()
     };
-    let without_password =
-        spec.admit_any_verified.is_some() || spec.authentication.iter().any(named);
+    let without_password = nameless || spec.authentication.iter().any(named);
     if without_password && spec.forward.basic_credentials {
-        let message = "whoever admitAnyVerified, a token or an external service lets in has no password to send, and gets 502: map them to accounts, or use userHeader";
+        let message = "whoever admitAnyVerified, activeDirectory (by a certificate), a token or an external service lets in has no password to send, and gets 502: map them to accounts, or use userHeader";
         findings.push(warning(
             name,
             "spec.forward.basicCredentials",
@@ -103,6 +104,13 @@ fn doors(name: &ObjectName, spec: &crate::api::CertMappingPolicySpec) -> Vec<Fin
         let field = format!("spec.authentication[{}]", index + 1);
         let message = "never reached: external decides on every request that gets as far as it; write this module before it, or remove it";
         findings.push(warning(name, field, "ModuleUnreachable", message));
+    }
+    if let Some(directory) = directory.filter(|directory| !directory.weak_mappings.is_empty()) {
+        let weak = &directory.weak_mappings;
+        let message = format!(
+            "{weak:?} name what another certificate of a trusted CA could say as well: map by issuer and serial number, key, or SID where you can"
+        );
+        findings.push(warning(name, "spec.activeDirectory.weakMappings", "WeakMappings", message));
     }
     findings
 }

@@ -11,6 +11,7 @@ mod bearer;
 mod certificates;
 mod classes;
 mod dependency;
+mod directory;
 mod external;
 mod finding;
 mod hosts;

@@ -8,6 +8,7 @@ use super::account::basic_users;
 use super::bearer::KeyReader;
 use super::certificates::LastGood;
 use super::dependency::Lookup;
+use super::directory::directory;
 use super::external::compile_external;
 use super::finding::{Finding, Severity};
 use super::mappings::Mappings;
@@ -15,12 +16,12 @@ use super::options::Options;
 use super::signing::signed_identity;
 use super::world::ObjectName;
 use crate::api::{
-    self, AuthenticationModule, CertMappingPolicy, CertMappingPolicySpec, CertificateBound,
-    Forward, SslFlag, Trust,
+    self, ActiveDirectory, AuthenticationModule, CertMappingPolicy, CertMappingPolicySpec,
+    CertificateBound, Forward, SslFlag, Trust,
 };
 use crate::policy::{
-    Authorization, DomainNames, ForwardSettings, Module, People, Policy, SignedIdentity, SslFlags,
-    TrustBundle,
+    Authorization, DirectoryUse, DomainNames, ForwardSettings, Module, Pattern, People, Policy,
+    SignedIdentity, SslFlags, TrustBundle,
 };
 
 /// Compiles policies that joined: the first says everything, and all brought their mappings.
@@ -34,8 +35,9 @@ pub(super) fn compile_policy(
     let spec = &policy.spec;
     let mut out = Compiler { lookup, last_good, object: name, findings: Vec::new() };
     let trust = spec.trust.as_ref().and_then(|trust| out.trust(trust));
+    let directory = spec.active_directory.as_ref().map(|it| Arc::new(out.directory(it)));
     let forward = out.forward(&spec.forward, &options.identity_issuer);
-    let modules = out.modules(&spec.authentication, options.directory);
+    let modules = out.modules(&spec.authentication, directory.as_ref(), options.directory);
     out.anonymous_fallback(spec);
     let policy = Policy {
         name: name.to_string().into(),
@@ -45,6 +47,7 @@ pub(super) fn compile_policy(
         advertise_issuers: spec.trust.as_ref().is_some_and(|trust| trust.advertise_issuers),
         one_to_one: mappings.one_to_one.clone(),
         many_to_one: mappings.many_to_one.clone(),
+        directory,
         admit_any_verified: spec.admit_any_verified.as_ref().map(|any| any.user_from),
         modules,
         authorization: authorization(spec.authorization.as_ref()),
@@ -68,8 +71,10 @@ pub(super) fn acceptable(spec: &CertMappingPolicySpec) -> Result<(), (&'static s
         ];
         set.iter().filter(|is_set| **is_set).count() != 1 || module.negotiate.is_some()
     };
-    if spec.active_directory.is_some() {
-        return Err(("spec.activeDirectory", "activeDirectory is reserved: remove it"));
+    let logon =
+        |module: &AuthenticationModule| module.basic.as_ref().is_some_and(|it| it.directory);
+    if spec.active_directory.is_none() && spec.authentication.iter().any(logon) {
+        return Err(("spec.authentication", "basic.directory needs activeDirectory: write it"));
     }
     if spec.trust.as_ref().is_some_and(|trust| trust.revocation.is_some()) {
         return Err(("spec.trust.revocation", "revocation is reserved: remove it"));
@@ -199,20 +204,7 @@ impl Compiler<'_> {
 
     /// All CAs of all references that resolve; fewer CAs never let more people in.
     fn trust(&mut self, trust: &Trust) -> Option<TrustBundle> {
-        let mut cas: Vec<CertificateDer<'static>> = Vec::new();
-        for (index, reference) in trust.ca_certificate_refs.iter().enumerate() {
-            let field = format!("spec.trust.caCertificateRefs[{index}]");
-            match self.last_good.cas(self.lookup, &self.object.namespace, reference) {
-                Ok((found, stale)) => {
-                    cas.extend(found.iter().cloned());
-                    if let Some(problem) = stale {
-                        let message = format!("{problem}; the CAs read before stay in force");
-                        self.find(field, "CABundleInvalid", message);
-                    }
-                }
-                Err(problem) => self.find(field, "CABundleUnresolved", problem),
-            }
-        }
+        let cas = self.cas(&trust.ca_certificate_refs, "spec.trust.caCertificateRefs");
         match TrustBundle::new(&cas, trust.max_depth) {
             Ok(bundle) => Some(bundle),
             Err(error) => {
@@ -242,12 +234,59 @@ impl Compiler<'_> {
         }
     }
 
-    fn modules(&mut self, authentication: &[AuthenticationModule], directory: bool) -> Vec<Module> {
+    /// The CAs of all references that can be read.
+    fn cas(
+        &mut self,
+        references: &[api::CaCertificateRef],
+        list: &str,
+    ) -> Vec<CertificateDer<'static>> {
+        let mut cas = Vec::new();
+        for (index, reference) in references.iter().enumerate() {
+            let field = format!("{list}[{index}]");
+            match self.last_good.cas(self.lookup, &self.object.namespace, reference) {
+                Ok((found, stale)) => {
+                    cas.extend(found.iter().cloned());
+                    if let Some(problem) = stale {
+                        let message = format!("{problem}; the CAs read before stay in force");
+                        self.find(field, "CABundleInvalid", message);
+                    }
+                }
+                Err(problem) => self.find(field, "CABundleUnresolved", problem),
+            }
+        }
+        cas
+    }
+
+    /// One that cannot be made out admits nobody, and says why.
+    fn directory(&mut self, spec: &ActiveDirectory) -> DirectoryUse {
+        let field = "spec.activeDirectory.caCertificateRefs";
+        let cas = self.cas(&spec.ca_certificate_refs, field);
+        let made = if cas.is_empty() {
+            let problem = "no CA of the directory's is known: it is not asked until there is one";
+            Err(("caCertificateRefs", problem.to_owned()))
+        } else {
+            directory(self.lookup, &self.object.namespace, spec, cas)
+        };
+        let made = made.map(Arc::new).map_err(|(field, problem)| {
+            let field = format!("spec.activeDirectory.{field}");
+            self.find(field, "DirectoryUnusable", format!("{problem}; until then 503.93"));
+            problem.into()
+        });
+        let groups = spec.groups.iter().map(|text| Pattern::new(text, false)).collect();
+        DirectoryUse { maps: spec.enabled, directory: made, groups }
+    }
+
+    fn modules(
+        &mut self,
+        authentication: &[AuthenticationModule],
+        used: Option<&Arc<DirectoryUse>>,
+        directory: bool,
+    ) -> Vec<Module> {
         let mut modules = Vec::new();
         for (index, module) in authentication.iter().enumerate() {
             let field = format!("spec.authentication[{index}]");
             if let Some(basic) = &module.basic {
-                modules.push(self.basic(basic, &field));
+                modules.push(self.basic(basic, used, &field));
             }
             if let Some(bearer) = &module.bearer {
                 modules.push(self.bearer(bearer, &field, directory));
@@ -263,7 +302,12 @@ impl Compiler<'_> {
         modules
     }
 
-    fn basic(&mut self, basic: &api::Basic, field: &str) -> Module {
+    fn basic(
+        &mut self,
+        basic: &api::Basic,
+        used: Option<&Arc<DirectoryUse>>,
+        field: &str,
+    ) -> Module {
         let policy = self.object;
         let (users, problems) = basic_users(self.lookup, &policy.namespace, basic);
         for (reference, problem) in problems {
@@ -274,7 +318,8 @@ impl Compiler<'_> {
             );
         }
         let realm = basic.realm.as_deref().unwrap_or(&policy.name).into();
-        Module::Basic { users, realm }
+        let directory = used.filter(|_| basic.directory).cloned();
+        Module::Basic { users, directory, realm }
     }
 
     fn bearer(&mut self, bearer: &api::Bearer, field: &str, local: bool) -> Module {

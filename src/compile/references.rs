@@ -50,6 +50,11 @@ fn of_policy(policy: &CertMappingPolicy) -> Vec<ObjectRef> {
     let certificates = one_to_one.clone().filter_map(|mapping| mapping.certificate_ref.as_ref());
     let certificates = certificates.map(|it| to(it.kind, &it.name, it.namespace.as_deref()));
     let many_to_one = spec.many_to_one.iter().flat_map(|part| &part.mappings);
+    let directory = spec.active_directory.iter();
+    let controllers = directory.clone().flat_map(|it| &it.ca_certificate_refs);
+    let cas = cas.chain(controllers.map(|it| to(it.kind, &it.name, it.namespace.as_deref())));
+    let binds = directory.flat_map(|it| it.bind.secret_ref.iter().chain(&it.bind.certificate_ref));
+    let binds = binds.map(|it| secret(&it.name, it.namespace.as_deref()));
     let accounts = one_to_one
         .map(|mapping| &mapping.account)
         .chain(many_to_one.filter_map(|mapping| mapping.account.as_ref()))
@@ -71,7 +76,7 @@ fn of_policy(policy: &CertMappingPolicy) -> Vec<ObjectRef> {
         kind: ObjectKind::Service,
         name: ObjectName::new(it.namespace.as_deref().unwrap_or(home), &it.name),
     });
-    let modules = servers.chain(sets).chain(services);
+    let modules = servers.chain(sets).chain(services).chain(binds);
     let accounts = accounts.chain(users);
     cas.chain(certificates).chain(accounts).chain(modules).chain(signing).collect()
 }
@@ -103,6 +108,9 @@ mod tests {
                     {"bearer": {"issuer": "i", "audiences": ["a"], "jwks": {"url": "https://i", "caCertificateRefs": [{"kind": "Secret", "name": "id-ca"}]}}},
                     {"external": {"serviceRef": {"name": "verify", "namespace": "auth", "port": 80}}},
                 ],
+                "activeDirectory": {
+                    "urls": ["ldaps://dc1"], "caCertificateRefs": [{"kind": "ConfigMap", "name": "dc-ca"}], "bind": {"secretRef": {"name": "dc-bind"}},
+                },
             },
         });
         let policy = Object::Policy(Arc::new(serde_json::from_value(policy).unwrap()));
@@ -110,8 +118,10 @@ mod tests {
             names(&policy),
             [
                 "ConfigMap infra/ca",
+                "ConfigMap web/dc-ca",
                 "ConfigMap web/keys",
                 "Secret web/cert",
+                "Secret web/dc-bind",
                 "Secret web/id-ca",
                 "Secret web/s",
                 "Secret web/signing",

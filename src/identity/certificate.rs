@@ -6,6 +6,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::account_facts::AccountFacts;
 use super::fingerprint::Fingerprint;
 use super::name::{DistinguishedName, NameError};
 use super::san::SubjectAltName;
@@ -28,6 +29,8 @@ pub struct PeerCertificate {
     pub san: SubjectAltName,
     /// When the certificate holds.
     pub validity: Validity,
+    /// By what a directory may know it.
+    pub account: AccountFacts,
 }
 
 /// A certificate that cannot be read.
@@ -121,6 +124,7 @@ impl PeerCertificate {
             issuer: DistinguishedName::from_x509(certificate.issuer())?,
             san: san.unwrap_or_default(),
             validity: Validity::from_x509(&certificate),
+            account: AccountFacts::from_x509(&certificate),
         })
     }
 

@@ -112,6 +112,50 @@ impl DistinguishedName {
         self.attributes().next().is_none()
     }
 
+    /// The text that Windows compares in a directory: relative distinguished names in the order of the DER, which is
+    /// root first, with a comma between; Windows' short names; a value with anything special in it in quotes.
+    #[must_use]
+    pub fn root_first(&self) -> String {
+        self.joined(windows_name, |value| {
+            let special =
+                |c| matches!(c, ',' | '+' | '=' | '"' | '\n' | '\r' | '<' | '>' | '#' | ';');
+            if value.is_empty() || value.contains(special) || value.trim() != value {
+                format!("\"{}\"", value.replace('"', "\"\""))
+            } else {
+                value.to_owned()
+            }
+        })
+    }
+
+    /// The same as people write it who know RFC 4514: escaped with backslashes, ST for the state. None where a value
+    /// holds a quotation mark or a backslash, because the text could then be read as another name's.
+    #[must_use]
+    pub fn root_first_escaped(&self) -> Option<String> {
+        let unclear = |attribute: &Attribute| attribute.value.contains(['"', '\\']);
+        (!self.attributes().any(unclear))
+            .then(|| self.joined(|kind| kind.to_string(), |value| Escaped(value).to_string()))
+    }
+
+    /// A name of these attributes, in the order of the DER, for the tests of other rooms.
+    #[cfg(test)]
+    pub(crate) fn for_test(attributes: &[(&str, &str)]) -> Self {
+        let rdn = |(kind, value): &(&str, &str)| {
+            let kind = AttributeType::parse(kind)?;
+            Some(vec![Attribute { kind, value: (*value).into() }])
+        };
+        Self(attributes.iter().filter_map(rdn).collect())
+    }
+
+    fn joined(
+        &self,
+        name: impl Fn(&AttributeType) -> String,
+        value: impl Fn(&str) -> String,
+    ) -> String {
+        let attribute = |a: &Attribute| format!("{}={}", name(&a.kind), value(&a.value));
+        let rdn = |rdn: &Vec<Attribute>| rdn.iter().map(attribute).collect::<Vec<_>>().join(" + ");
+        self.0.iter().map(rdn).collect::<Vec<_>>().join(",")
+    }
+
     pub(super) fn from_x509(name: &X509Name<'_>) -> Result<Self, NameError> {
         let decode = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| {
             let kind = AttributeType::from_oid(attribute.attr_type());
@@ -140,10 +184,32 @@ impl fmt::Display for DistinguishedName {
                     ""
                 })?;
                 write!(f, "{}=", attribute.kind)?;
-                write_escaped(f, &attribute.value)?;
+                Escaped(&attribute.value).fmt(f)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Windows' own short names where they are others than ours, and its way of writing what has none.
+fn windows_name(kind: &AttributeType) -> String {
+    let name = kind.to_string();
+    match &*name {
+        "ST" => "S".to_owned(),
+        "GN" => "G".to_owned(),
+        "serialNumber" => "SERIALNUMBER".to_owned(),
+        "UID" => "OID.0.9.2342.19200300.100.1.1".to_owned(),
+        _ if name.starts_with(|c: char| c.is_ascii_digit()) => format!("OID.{name}"),
+        _ => name,
+    }
+}
+
+/// A value as RFC 4514 escapes it.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_escaped(f, self.0)
     }
 }
 
@@ -241,6 +307,40 @@ mod tests {
         ]);
         assert_eq!(n.to_string(), r#"OU=HR+CN=\ #1 \"x\"\+y\ ,O=Contoso\, Ltd.,C=US"#);
         assert_eq!(name(&[&[("CN", "#a\0")]]).to_string(), r"CN=\#a\00");
+    }
+
+    #[test]
+    fn root_first_text_is_what_windows_writes() {
+        for (rdns, expected) in [
+            (
+                &[&[("DC", "com")][..], &[("DC", "corp")], &[("CN", "CA")]][..],
+                "DC=com,DC=corp,CN=CA",
+            ),
+            (
+                &[&[("C", "US")], &[("ST", "Ohio")], &[("E", "a@b.example")]],
+                "C=US,S=Ohio,E=a@b.example",
+            ),
+            (
+                &[&[("O", "Contoso, Ltd.")], &[("CN", "a \"b\"")]],
+                "O=\"Contoso, Ltd.\",CN=\"a \"\"b\"\"\"",
+            ),
+            (&[&[("CN", "x<S>CN=y")]], "CN=\"x<S>CN=y\""),
+            (&[&[("OU", "HR"), ("CN", "Doe, John (HR)*")]], "OU=HR + CN=\"Doe, John (HR)*\""),
+            (&[&[("1.2.3.4", " x")]], "OID.1.2.3.4=\" x\""),
+        ] {
+            assert_eq!(name(rdns).root_first(), expected);
+        }
+    }
+
+    #[test]
+    fn escaped_text_is_left_out_where_it_could_be_another_names() {
+        let escaped =
+            |value: &str| name(&[&[("ST", "Ohio")], &[("CN", value)]]).root_first_escaped();
+        assert_eq!(escaped("Doe, John (HR)*").as_deref(), Some("ST=Ohio,CN=Doe\\, John (HR)*"));
+        assert_eq!(escaped("a<S>b").as_deref(), Some("ST=Ohio,CN=a\\<S\\>b"));
+        for unclear in ["a\\b", "a\"b"] {
+            assert_eq!(escaped(unclear), None);
+        }
     }
 
     #[test]

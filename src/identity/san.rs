@@ -8,6 +8,9 @@ use x509_parser::extensions::GeneralName;
 /// Microsoft's user principal name, an otherName: 1.3.6.1.4.1.311.20.2.3.
 const UPN: &[u8] = &[0x2B, 6, 1, 4, 1, 0x82, 0x37, 20, 2, 3];
 
+/// What stands before a SID in a uniformResourceIdentifier that is meant as one (KB5014754).
+const SID_URI: &str = "tag:microsoft.com,2022-09-14:sid:";
+
 /// The alternative names that certmap uses. A name of one type is never compared with one of another.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SubjectAltName {
@@ -24,6 +27,11 @@ pub struct SubjectAltName {
 }
 
 impl SubjectAltName {
+    /// The security identifiers that URIs of Microsoft's form name, as they are written.
+    pub fn sids(&self) -> impl Iterator<Item = &str> {
+        self.uris.iter().filter_map(|uri| sid(uri))
+    }
+
     pub(super) fn from_general_names(names: &[GeneralName<'_>]) -> Self {
         let mut san = Self::default();
         for name in names {
@@ -45,6 +53,11 @@ impl SubjectAltName {
 fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(octets).map(IpAddr::from);
     <[u8; 16]>::try_from(octets).map(IpAddr::from).or_else(|_| v4()).ok()
+}
+
+fn sid(uri: &str) -> Option<&str> {
+    let (prefix, sid) = uri.split_at_checked(SID_URI.len())?;
+    prefix.eq_ignore_ascii_case(SID_URI).then_some(sid)
 }
 
 /// `[0] EXPLICIT UTF8String`, which is how a UPN is written.

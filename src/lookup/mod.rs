@@ -3,6 +3,7 @@
 //!
 //! Answers go back to `policy::decide`, which alone decides what they mean.
 
+mod directory;
 mod external;
 mod https;
 mod keys;
@@ -11,6 +12,7 @@ mod passwords;
 
 use std::sync::Arc;
 
+pub use directory::{DirectoryCounts, DirectoryError, DirectoryLookup};
 pub use external::{ExternalLookup, ExternalUnavailable};
 pub use keys::{CountFetch, KeyLookup, KeysUnavailable};
 pub use names::{NameError, NameLookup};
@@ -24,6 +26,8 @@ use crate::snapshot::Snapshot;
 pub struct Lookups {
     /// Password hashes.
     pub passwords: PasswordLookup,
+    /// Directories.
+    pub directories: DirectoryLookup,
     /// Keys of issuers of tokens.
     pub keys: Arc<KeyLookup>,
     /// External services.
@@ -36,6 +40,9 @@ pub enum Unanswered {
     /// Too many passwords at once.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// The directory does not say.
+    #[error("directory: {0}")]
+    Directory(#[from] DirectoryError),
     /// There are no keys.
     #[error(transparent)]
     Keys(#[from] KeysUnavailable),
@@ -57,6 +64,9 @@ impl Lookups {
         match question {
             Question::Password(question) => {
                 Ok(Answer::Password(self.passwords.answer(question).await?))
+            }
+            Question::Directory(question) => {
+                Ok(Answer::Directory(self.directories.answer(question).await?))
             }
             Question::Keys(question) => Ok(Answer::Keys(self.keys.answer(question)?)),
             Question::External(question) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::authorization::Authorization;
 use super::denial::DenialCode;
+use super::directory::DirectoryUse;
 use super::flags::SslFlags;
 use super::forward::ForwardSettings;
 use super::many_to_one::ManyToOneMappings;
@@ -29,6 +30,8 @@ pub struct Policy {
     pub one_to_one: Arc<OneToOneMappings>,
     /// Looked through next.
     pub many_to_one: Arc<ManyToOneMappings>,
+    /// Asked where no mapping decided.
+    pub directory: Option<Arc<DirectoryUse>>,
     /// Whether every verified certificate is let in.
     pub admit_any_verified: Option<UserFrom>,
     /// What is tried where no certificate decided.
@@ -54,6 +57,8 @@ pub enum Module {
     Basic {
         /// Who may log on.
         users: BasicUsers,
+        /// Who may log on whom the Secrets do not name.
+        directory: Option<Arc<DirectoryUse>>,
         /// The realm of the challenge.
         realm: Box<str>,
     },

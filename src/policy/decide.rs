@@ -8,6 +8,7 @@ use super::account::Account;
 use super::challenge::{Why, challenges};
 use super::compiled::{Guard, Module, Policy};
 use super::denial::{Denial, DenialCode};
+use super::directory::{DirectoryOutcome, DirectoryUse};
 use super::one_to_one::OneToOneMatch;
 use super::permit::{Mechanism, Permit, VerifiedCertificate};
 use super::subject::{ClientCertificate, Subject};
@@ -15,8 +16,9 @@ use super::trace::{Step, Trace, TraceOutcome};
 use super::trust::{ChainResult, TrustBundle};
 use crate::api::{SslFlag, UserFrom};
 use crate::auth::{
-    Answer, BasicCredentials, BasicOutcome, BasicUsers, Bearer, BearerOutcome, Claims, Credentials,
-    ExternalAnswer, ExternalQuestion, ExternalService, Principal, Question, Secret,
+    Answer, Asked, BasicCredentials, BasicOutcome, BasicUsers, Bearer, BearerOutcome, Claims,
+    Credentials, ExternalAnswer, ExternalQuestion, ExternalService, LogonName, Principal, Question,
+    Secret,
 };
 use crate::identity::{AttributeType, PeerCertificate};
 
@@ -197,7 +199,7 @@ impl Engine<'_> {
         &mut self,
         certificate: &ClientCertificate,
         trust: &TrustBundle,
-    ) -> Result<Option<Permit>, Denial> {
+    ) -> Result<Option<Permit>, Refusal> {
         let verified = self.verify(certificate, trust)?;
         if let Some(permit) = self.by_one_to_one(&verified)? {
             return Ok(Some(permit));
@@ -205,15 +207,15 @@ impl Engine<'_> {
         if let Some(permit) = self.by_many_to_one(&verified)? {
             return Ok(Some(permit));
         }
+        if let Some(permit) = self.by_directory(&verified)? {
+            return Ok(Some(permit));
+        }
         if let Some(user_from) = self.policy.admit_any_verified {
-            return self.any_verified(user_from, verified).map(Some);
+            return Ok(Some(self.any_verified(user_from, verified)?));
         }
         if self.policy.flags.contains(SslFlag::SslMapCert) {
-            return Err(self.refuse(
-                "sslMapCert",
-                DenialCode::MapperDenied,
-                "the certificate maps to no account",
-            ));
+            let reason = "the certificate maps to no account";
+            return Err(self.refuse("sslMapCert", DenialCode::MapperDenied, reason).into());
         }
         Ok(None)
     }
@@ -332,6 +334,83 @@ impl Engine<'_> {
         }
     }
 
+    /// The directory says whose certificate it is; only one that verified is ever asked about.
+    fn by_directory(&mut self, verified: &VerifiedCertificate) -> Result<Option<Permit>, Refusal> {
+        let (stage, policy) = ("activeDirectory", self.policy);
+        let Some(used) = policy.directory.as_ref().filter(|it| it.maps) else { return Ok(None) };
+        let asked = Asked::Certificate(verified.peer.clone());
+        match used.outcome(asked, self.subject.answers, self.now) {
+            DirectoryOutcome::Found(principal, how) => {
+                self.plain(stage, TraceOutcome::Admitted, &how);
+                Ok(Some(Permit {
+                    principal: Some(principal),
+                    certificate: Some(verified.clone()),
+                    ..self.permit(Mechanism::ActiveDirectory)
+                }))
+            }
+            DirectoryOutcome::NotFound => {
+                self.plain(stage, TraceOutcome::NoMatch, "no account has this certificate");
+                Ok(None)
+            }
+            other => Err(self.not_by_directory(stage, other)),
+        }
+    }
+
+    /// The directory says whose name and password these are.
+    fn by_logon(
+        &mut self,
+        used: &DirectoryUse,
+        offered: &BasicCredentials,
+    ) -> Result<Permit, Refusal> {
+        let stage = "authentication";
+        let name = LogonName::parse(&offered.user);
+        // An empty password is not for a directory to see: it would be no logon at all, and succeed (RFC 4513, 5.1.2).
+        let password = std::str::from_utf8(offered.password.expose()).ok();
+        let (Some(name), Some(password)) = (name, password.filter(|text| !text.is_empty())) else {
+            return Err(self.wrong("the user name or password is wrong").into());
+        };
+        let asked = Asked::Logon(name, Secret::new(password.into()));
+        match used.outcome(asked, self.subject.answers, self.now) {
+            DirectoryOutcome::Found(principal, how) => {
+                self.plain(stage, TraceOutcome::Admitted, &format!("basic: {how}"));
+                Ok(Permit {
+                    principal: Some(principal),
+                    password: Some(Secret::new((&**offered.password.expose()).into())),
+                    ..self.permit(Mechanism::Basic)
+                })
+            }
+            other => {
+                let refusal = self.not_by_directory(stage, other);
+                let challenges = challenges(&self.policy.modules, &Why::Missing);
+                Err(match refusal {
+                    Refusal::Deny(denial) if denial.code == DenialCode::LogonFailed => {
+                        Refusal::Deny(Denial { challenges, ..denial })
+                    }
+                    refusal => refusal,
+                })
+            }
+        }
+    }
+
+    fn not_by_directory(&mut self, stage: &'static str, outcome: DirectoryOutcome) -> Refusal {
+        match outcome {
+            DirectoryOutcome::Ask(question) => {
+                self.plain(stage, TraceOutcome::Passed, "the directory has to say");
+                Refusal::Ask(Question::Directory(question))
+            }
+            DirectoryOutcome::Unavailable(problem) => {
+                self.refuse(stage, DenialCode::DirectoryUnavailable, problem.into_string()).into()
+            }
+            DirectoryOutcome::Refused(reason) => {
+                self.refuse(stage, DenialCode::LogonFailed, reason).into()
+            }
+            DirectoryOutcome::Found(..) | DirectoryOutcome::NotFound => {
+                let reason = "the directory knows nobody of this name";
+                self.refuse(stage, DenialCode::LogonFailed, reason).into()
+            }
+        }
+    }
+
     fn any_verified(
         &mut self,
         user_from: UserFrom,
@@ -355,8 +434,11 @@ impl Engine<'_> {
         let policy = self.policy.clone();
         for module in &policy.modules {
             match (module, self.subject.credentials) {
-                (Module::Basic { users, .. }, Some(Credentials::Basic(offered))) => {
-                    return self.by_basic(users, offered);
+                (Module::Basic { users, directory, .. }, Some(Credentials::Basic(offered))) => {
+                    return match directory {
+                        Some(used) if !users.knows(&offered.user) => self.by_logon(used, offered),
+                        _ => self.by_basic(users, offered),
+                    };
                 }
                 (Module::Basic { .. }, Some(Credentials::MalformedBasic)) => {
                     return Err(self.wrong("the Basic credentials are malformed").into());

@@ -33,6 +33,8 @@ pub enum DenialCode {
     PolicyConflicted,
     /// 503.92: the policy cannot be put in force.
     PolicyUnusable,
+    /// 503.93: the directory that has to say whose a certificate or name is does not.
+    DirectoryUnavailable,
     /// 503.94: the keys by which tokens are verified are not known.
     KeysUnavailable,
     /// 503.95: an external service gives no answer that can be followed.
@@ -60,6 +62,7 @@ impl DenialCode {
             Self::PolicyMissing => (503, 90, "503.90", "Policy missing"),
             Self::PolicyConflicted => (503, 91, "503.91", "Policy conflicted"),
             Self::PolicyUnusable => (503, 92, "503.92", "Policy unusable"),
+            Self::DirectoryUnavailable => (503, 93, "503.93", "Directory unavailable"),
             Self::KeysUnavailable => (503, 94, "503.94", "Keys unavailable"),
             Self::ExternalUnavailable => (503, 95, "503.95", "External unavailable"),
         }
@@ -108,6 +111,7 @@ impl DenialCode {
             Self::PolicyMissing => "This page needs a policy, and none is in force.",
             Self::PolicyConflicted => "The policies for this page contradict each other.",
             Self::PolicyUnusable => "The policy for this page cannot be put in force.",
+            Self::DirectoryUnavailable => "Who you are cannot be looked up now: try again soon.",
             Self::KeysUnavailable => "Tokens cannot be verified at the moment: try again soon.",
             Self::ExternalUnavailable => {
                 "The service that decides on access cannot be asked at the moment: try again soon."

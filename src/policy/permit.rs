@@ -15,6 +15,8 @@ pub enum Mechanism {
     OneToOne,
     /// A many-to-one mapping.
     ManyToOne,
+    /// The directory.
+    ActiveDirectory,
     /// `admitAnyVerified`.
     AdmitAnyVerified,
     /// User name and password.
@@ -37,6 +39,7 @@ impl Mechanism {
         match self {
             Self::OneToOne => "oneToOne",
             Self::ManyToOne => "manyToOne",
+            Self::ActiveDirectory => "activeDirectory",
             Self::AdmitAnyVerified => "admitAnyVerified",
             Self::Basic => "basic",
             Self::Bearer => "bearer",

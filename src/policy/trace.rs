@@ -55,8 +55,8 @@ impl TraceOutcome {
 /// One line of a trace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TraceLine {
-    /// connection, trust, oneToOne, manyToOne, admitAnyVerified, sslMapCert, authentication, authorization,
-    /// forward.
+    /// connection, trust, oneToOne, manyToOne, activeDirectory, admitAnyVerified, sslMapCert, authentication,
+    /// authorization, forward.
     pub stage: &'static str,
     /// The policy object, where one is concerned.
     pub policy: Option<Arc<str>>,

@@ -189,6 +189,7 @@ impl From<Unanswered> for Rejection {
     fn from(error: Unanswered) -> Self {
         let reason = error.to_string();
         let code = match error {
+            Unanswered::Directory(_) => DenialCode::DirectoryUnavailable,
             Unanswered::Keys(_) => DenialCode::KeysUnavailable,
             Unanswered::External(_) => DenialCode::ExternalUnavailable,
             Unanswered::Overloaded(_) => {

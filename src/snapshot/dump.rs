@@ -75,7 +75,9 @@ fn signed(signed: &SignedIdentity) -> Value {
 
 fn policy(policy: &Policy) -> Value {
     let module = |module: &Module| match module {
-        Module::Basic { users, .. } => json!({"basic": {"users": users.len()}}),
+        Module::Basic { users, directory, .. } => {
+            json!({"basic": {"users": users.len(), "directory": directory.is_some()}})
+        }
         Module::Bearer { bearer, .. } => {
             json!({"bearer": {"issuer": &*bearer.settings.issuer, "keys": keys(&bearer.keys)}})
         }
@@ -90,6 +92,15 @@ fn policy(policy: &Policy) -> Value {
         "trustDigest": policy.trust.as_ref().map(|trust| trust.digest().to_string()),
         "oneToOneMappings": policy.one_to_one.len(),
         "manyToOneMappings": policy.many_to_one.all().len(),
+        "activeDirectory": policy.directory.as_ref().map(|used| match &used.directory {
+            Ok(directory) => {
+                let settings = directory.settings();
+                let urls: Vec<String> = settings.urls.iter().map(ToString::to_string).collect();
+                let weak: Vec<&str> = settings.weak.iter().map(|form| form.as_str()).collect();
+                json!({"maps": used.maps, "urls": urls, "weakMappings": weak})
+            }
+            Err(problem) => json!({"maps": used.maps, "problem": &**problem}),
+        }),
         "authentication": policy.modules.iter().map(module).collect::<Vec<_>>(),
         "userHeader": policy.forward.user_header.as_deref(),
         "groupsHeader": policy.forward.groups_header.as_deref(),

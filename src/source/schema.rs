@@ -305,7 +305,10 @@ mod tests {
         one(&json!({"sslFlags": ["SslNegotiateCert"]}), "spec.sslFlags", "needs trust");
         one(&json!({"sslFlags": ["None", "Ssl"]}), "spec.sslFlags", "None stands alone");
         one(&json!({"httpsRedirect": true}), "spec", "only with Ssl");
-        one(&json!({"activeDirectory": {"x": 1}}), "spec", "reserved");
+        let basic = json!({"directory": true});
+        one(&json!({"authentication": [{"basic": basic}]}), "spec", "needs activeDirectory");
+        let url = json!({"urls": ["ldaps://dc1"], "caCertificateRefs": [{"kind": "Secret", "name": "c"}], "bind": {}});
+        one(&json!({"activeDirectory": url}), "spec.activeDirectory.bind", "exactly one of");
         one(&json!({"authorization": {"allow": {}}}), "spec.authorization", "names nobody");
         one(
             &json!({"authorization": {"deny": {"users": [""]}}}),

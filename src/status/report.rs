@@ -29,6 +29,7 @@ const REFERENCES: &[&str] = &[
     "CertificateInvalid",
     "CertificateUnresolved",
     "CredentialsUnusable",
+    "DirectoryUnusable",
     "ExternalUnresolved",
     "KeysUnresolved",
     "NoTrust",

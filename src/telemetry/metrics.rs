@@ -43,6 +43,11 @@ struct SeverityLabel {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct SecretLabel {
     secret: String,
 }
@@ -94,6 +99,7 @@ pub struct Metrics {
     fetches: Family<FetchLabels, Counter>,
     leads: Gauge,
     dropped: Counter,
+    directory: Family<OutcomeLabel, Counter>,
     /// Labels in use, to forget them with their policy.
     decided: Mutex<HashSet<DecisionLabels>>,
 }
@@ -122,6 +128,7 @@ impl Default for Metrics {
             fetches: Family::default(),
             leads: Gauge::default(),
             dropped: Counter::default(),
+            directory: Family::default(),
             decided: Mutex::default(),
         };
         metrics.register();
@@ -173,6 +180,11 @@ impl Metrics {
         );
         r.register("leads", "1 on the replica that writes status and events", self.leads.clone());
         r.register(
+            "directory_questions",
+            "Questions to directories: asked of a server, remembered, stale, failed",
+            self.directory.clone(),
+        );
+        r.register(
             "access_log_dropped_records",
             "Access records that were lost",
             self.dropped.clone(),
@@ -207,6 +219,12 @@ impl Metrics {
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
+    }
+
+    /// Where questions to directories are counted that end in this way.
+    #[must_use]
+    pub fn directory_questions(&self, outcome: &'static str) -> Counter {
+        self.directory.get_or_create(&OutcomeLabel { outcome }).clone()
     }
 
     /// Where the access log counts what it loses.

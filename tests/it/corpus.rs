@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use certmap::app;
-use certmap::auth::{Answer, Answers, Credentials, Question};
+use certmap::auth::{
+    Answer, Answers, Asked, Credentials, DirectoryAccount, DirectoryAnswer, DirectoryGroup,
+    Filetime, Question,
+};
 use certmap::compile::{Reuse, compile};
 use certmap::identity::{Fingerprint, PeerCertificate};
 use certmap::policy::{ClientCertificate, Decision, Permit, Subject, decide};
@@ -62,6 +65,9 @@ struct Case {
     mapping: Option<String>,
     #[serde(default)]
     redirect: bool,
+    /// What the directory holds, whatever it is asked.
+    #[serde(default)]
+    accounts: Vec<Entry>,
     /// Each must be a line of the trace.
     #[serde(default)]
     trace: Vec<String>,
@@ -74,6 +80,61 @@ struct Said {
     status: u16,
     user: Option<String>,
     groups: Option<String>,
+}
+
+/// An account of the directory CORP, corp.example.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    #[serde(default)]
+    mappings: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    #[serde(default)]
+    disabled: bool,
+    /// In days from now.
+    #[serde(default)]
+    created: i64,
+    /// The only one that is right.
+    password: Option<String>,
+}
+
+impl Case {
+    fn directory(&self, asked: &Asked) -> DirectoryAnswer {
+        let account = |entry: &Entry| DirectoryAccount {
+            dn: format!("CN={},DC=corp,DC=example", entry.name).into(),
+            name: entry.name.as_str().into(),
+            domain: Some("CORP".into()),
+            dns_domain: Some("corp.example".into()),
+            upn: Some(format!("{}@corp.example", entry.name).into()),
+            sid: format!("S-1-5-21-1-2-3-{}", entry.name.len()).into(),
+            alt_security_identities: entry.mappings.iter().map(|it| it.as_str().into()).collect(),
+            control: Some(if entry.disabled { 0x202 } else { 0x200 }),
+            computed: Some(0),
+            expires: Some(Filetime(0)),
+            password_set: None,
+            created: Some(UnixTime::now().as_secs() as i64 + entry.created * 86_400),
+            groups: entry
+                .groups
+                .iter()
+                .map(|name| DirectoryGroup {
+                    sid: "S-1-5-21-9".into(),
+                    name: Some(name.as_str().into()),
+                })
+                .collect(),
+        };
+        let accounts: Vec<DirectoryAccount> = self.accounts.iter().map(account).collect();
+        let mut answer =
+            DirectoryAnswer { accounts: accounts.into(), ..DirectoryAnswer::default() };
+        if let Asked::Logon(name, password) = asked {
+            let found = name.account(&answer).ok().flatten().map(|account| account.name.clone());
+            let entry = self.accounts.iter().find(|entry| Some(&*entry.name) == found.as_deref());
+            let right = entry.and_then(|entry| entry.password.as_ref());
+            answer.password_right = right == Some(password.expose());
+        }
+        answer
+    }
 }
 
 fn host() -> String {
@@ -401,6 +462,7 @@ fn answer(
                             Err(_) => return ("503.95".to_owned(), None, false, lines),
                         }
                     }
+                    Question::Directory(asked) => Answer::Directory(case.directory(&asked.asked)),
                 };
                 answers.add(question, answer);
             }

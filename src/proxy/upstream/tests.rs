@@ -12,7 +12,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::lookup::{ExternalLookup, KeyLookup, Lookups, PasswordLookup};
+use crate::lookup::{
+    DirectoryCounts, DirectoryLookup, ExternalLookup, KeyLookup, Lookups, PasswordLookup,
+};
 use crate::policy::Guard;
 use crate::proxy::{Parts, Proxy};
 use crate::snapshot::{
@@ -40,6 +42,7 @@ fn lookups() -> Lookups {
     let names = Arc::new(NameLookup::new());
     Lookups {
         passwords: PasswordLookup::new(1).unwrap(),
+        directories: DirectoryLookup::new(names.clone(), DirectoryCounts::default()).unwrap(),
         keys: Arc::new(KeyLookup::new(names.clone(), Arc::new(|_| {}))),
         external: ExternalLookup::new(names),
     }
