@@ -47,7 +47,7 @@ pub struct ActiveDirectory {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "set"))]
     pub weak_mappings: Vec<WeakMapping>,
-    /// Which groups become part of the identity: `CORP\Staff` or `Staff`, `*` for any run of characters. Empty means all.
+    /// Which groups the backend is told of (authorization sees all): `CORP\Staff` or `Staff`, `*` for any run of characters. Empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 256)))]
     pub groups: Vec<String>,

@@ -20,8 +20,10 @@ pub struct Known {
     pub upn: Option<Box<str>>,
     /// The security identifier as text, `S-1-5-…`.
     pub sid: Option<Box<str>>,
-    /// In order.
+    /// What backends are told of, in order.
     pub groups: Box<[Arc<str>]>,
+    /// More groups, of which they are not told.
+    pub further_groups: Box<[Arc<str>]>,
 }
 
 impl Principal {
@@ -77,10 +79,16 @@ impl Principal {
         self.known.as_ref().and_then(|known| known.sid.as_deref())
     }
 
-    /// The groups, in order.
+    /// The groups that backends are told of, in order.
     #[must_use]
     pub fn groups(&self) -> &[Arc<str>] {
         self.known.as_ref().map(|known| &*known.groups).unwrap_or_default()
+    }
+
+    /// Those, and the ones that backends are not told of.
+    pub fn all_groups(&self) -> impl Iterator<Item = &str> {
+        let known = self.known.iter();
+        known.flat_map(|known| known.groups.iter().chain(&known.further_groups)).map(|it| &**it)
     }
 }
 

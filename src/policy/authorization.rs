@@ -49,8 +49,13 @@ impl People {
             .find(|pattern| forms.iter().flatten().any(|form| pattern.matches(form)))
             .map(|pattern| format!("user {}", pattern.as_str()));
         user.or_else(|| {
-            let is_of =
-                |pattern: &&Pattern| principal.groups().iter().any(|it| pattern.matches(it));
+            let without = |group: &str| group.split_once('\\').map(|(_, name)| name.to_owned());
+            let is_of = |pattern: &&Pattern| {
+                principal.all_groups().any(|group| {
+                    let alone = bare.then(|| without(group)).flatten();
+                    pattern.matches(group) || alone.is_some_and(|it| pattern.matches(&it))
+                })
+            };
             self.groups.iter().find(is_of).map(|pattern| format!("group {}", pattern.as_str()))
         })
     }
@@ -143,6 +148,17 @@ mod tests {
         assert!(deny(&["alice"], &[]).check(Some(&Principal::named("EVIL\\alice"))).is_err());
         assert!(allow(&["ALICE"], &[]).check(Some(&alice())).is_err());
         assert!(allow(&["alice"], &[]).check(Some(&Principal::named("EVIL\\alice"))).is_err());
+    }
+
+    #[test]
+    fn a_group_of_a_domain_is_denied_by_its_bare_name_and_allowed_by_its_whole_one() {
+        let groups = ["CORP\\Staff".into()].into();
+        let alice = Principal::known("CORP\\alice", Known { groups, ..Known::default() });
+        assert!(deny(&[], &["staff"]).check(Some(&alice)).is_err());
+        assert!(deny(&[], &["CORP\\Staff"]).check(Some(&alice)).is_err());
+        assert!(deny(&[], &["EVIL\\Staff"]).check(Some(&alice)).is_ok());
+        assert!(allow(&[], &["Staff"]).check(Some(&alice)).is_err());
+        assert!(allow(&[], &["CORP\\Staff"]).check(Some(&alice)).is_ok());
     }
 
     #[test]

@@ -72,22 +72,21 @@ impl DirectoryUse {
         }
     }
 
-    /// Who the account's bearer is to the backend: `CORP\alice`, with the groups that the policy wants.
+    /// Who the account's bearer is: `CORP\alice`, with the groups that the backend is to be told of, and the others.
     pub(super) fn principal(&self, account: &DirectoryAccount) -> Principal {
         let name = match &account.domain {
             Some(domain) => format!("{domain}\\{}", account.name),
             None => account.name.to_string(),
         };
-        let groups = account.groups.iter().filter(|group| self.wants(group)).map(group_name);
-        let mut groups: Vec<Arc<str>> = groups.collect();
-        groups.sort_unstable();
-        groups.dedup();
+        let (told, further): (Vec<&DirectoryGroup>, Vec<&DirectoryGroup>) =
+            account.groups.iter().partition(|group| self.wants(group));
         let known = Known {
             domain: account.domain.as_deref().map(Into::into),
             account: Some(account.name.clone()),
             upn: account.upn.clone(),
             sid: Some(account.sid.clone()),
-            groups: groups.into(),
+            groups: names(&told),
+            further_groups: names(&further),
         };
         Principal::known(name, known)
     }
@@ -98,6 +97,13 @@ impl DirectoryUse {
         let fits = |pattern: &Pattern| pattern.matches(&name) || pattern.matches(bare);
         self.groups.is_empty() || self.groups.iter().any(fits)
     }
+}
+
+fn names(groups: &[&DirectoryGroup]) -> Box<[Arc<str>]> {
+    let mut names: Vec<Arc<str>> = groups.iter().map(|group| group_name(group)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into()
 }
 
 /// A group whose name is not known goes by its SID, so that a rule that denies it can still name it.
@@ -129,11 +135,12 @@ mod tests {
         let it = DirectoryUse { maps: true, directory: Err("none".into()), groups: patterns };
         let principal = it.principal(&account);
         assert_eq!((principal.name(), principal.account()), ("CORP\\alice", "alice"));
+        assert_eq!(principal.all_groups().count(), 3, "authorization sees all of them");
         principal.groups().iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn all_groups_or_those_that_are_wanted_become_identity() {
+    fn all_groups_or_those_that_are_wanted_are_told() {
         assert_eq!(groups(&[]), ["CORP\\HR-Readers", "CORP\\Staff", "S-1-5-21-9-515"]);
         assert_eq!(groups(&["staff"]), ["CORP\\Staff"]);
         assert_eq!(groups(&["CORP\\hr-*", "S-1-5-21-9-*"]), ["CORP\\HR-Readers", "S-1-5-21-9-515"]);
