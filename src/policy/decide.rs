@@ -6,20 +6,16 @@ use rustls::pki_types::UnixTime;
 
 use super::account::Account;
 use super::challenge::{Why, challenges};
-use super::compiled::{Guard, Module, Policy};
+use super::compiled::{Guard, Policy};
 use super::denial::{Denial, DenialCode};
-use super::directory::{DirectoryOutcome, DirectoryUse};
+use super::directory::DirectoryOutcome;
 use super::one_to_one::OneToOneMatch;
 use super::permit::{Mechanism, Permit, VerifiedCertificate};
 use super::subject::{ClientCertificate, Subject};
 use super::trace::{Step, Trace, TraceOutcome};
 use super::trust::{ChainResult, TrustBundle};
 use crate::api::{SslFlag, UserFrom};
-use crate::auth::{
-    Answer, Asked, BasicCredentials, BasicOutcome, BasicUsers, Bearer, BearerOutcome, Claims,
-    Credentials, ExternalAnswer, ExternalQuestion, ExternalService, LogonName, Principal, Question,
-    Secret,
-};
+use crate::auth::{Asked, Principal, Question, Secret};
 use crate::identity::{AttributeType, PeerCertificate};
 
 /// What becomes of a request.
@@ -77,7 +73,7 @@ fn by_all(
     permit.map_or_else(missing, |permit| Decision::Allow(Box::new(permit)))
 }
 
-enum Refusal {
+pub(super) enum Refusal {
     Ask(Question),
     Deny(Denial),
 }
@@ -88,10 +84,11 @@ impl From<Denial> for Refusal {
     }
 }
 
-struct Engine<'a> {
-    policy: &'a Arc<Policy>,
-    subject: &'a Subject<'a>,
-    now: UnixTime,
+/// One policy, deciding on one request: rows 1 to 6a here, row 7 in `modules`.
+pub(super) struct Engine<'a> {
+    pub(super) policy: &'a Arc<Policy>,
+    pub(super) subject: &'a Subject<'a>,
+    pub(super) now: UnixTime,
     trace: &'a mut Trace,
 }
 
@@ -356,43 +353,11 @@ impl Engine<'_> {
         }
     }
 
-    /// The directory says whose name and password these are.
-    fn by_logon(
+    pub(super) fn not_by_directory(
         &mut self,
-        used: &DirectoryUse,
-        offered: &BasicCredentials,
-    ) -> Result<Permit, Refusal> {
-        let stage = "authentication";
-        let name = LogonName::parse(&offered.user);
-        // An empty password is not for a directory to see: it would be no logon at all, and succeed (RFC 4513, 5.1.2).
-        let password = std::str::from_utf8(offered.password.expose()).ok();
-        let (Some(name), Some(password)) = (name, password.filter(|text| !text.is_empty())) else {
-            return Err(self.wrong("the user name or password is wrong").into());
-        };
-        let asked = Asked::Logon(name, Secret::new(password.into()));
-        match used.outcome(asked, self.subject.answers, self.now) {
-            DirectoryOutcome::Found(principal, how) => {
-                self.plain(stage, TraceOutcome::Admitted, &format!("basic: {how}"));
-                Ok(Permit {
-                    principal: Some(principal),
-                    password: Some(Secret::new((&**offered.password.expose()).into())),
-                    ..self.permit(Mechanism::Basic)
-                })
-            }
-            other => {
-                let refusal = self.not_by_directory(stage, other);
-                let challenges = challenges(&self.policy.modules, &Why::Missing);
-                Err(match refusal {
-                    Refusal::Deny(denial) if denial.code == DenialCode::LogonFailed => {
-                        Refusal::Deny(Denial { challenges, ..denial })
-                    }
-                    refusal => refusal,
-                })
-            }
-        }
-    }
-
-    fn not_by_directory(&mut self, stage: &'static str, outcome: DirectoryOutcome) -> Refusal {
+        stage: &'static str,
+        outcome: DirectoryOutcome,
+    ) -> Refusal {
         match outcome {
             DirectoryOutcome::Ask(question) => {
                 self.plain(stage, TraceOutcome::Passed, "the directory has to say");
@@ -429,111 +394,15 @@ impl Engine<'_> {
         })
     }
 
-    /// Row 7: credentials are for the module of their scheme alone, and what it says of them is the end.
-    fn by_modules(&mut self) -> Result<Permit, Refusal> {
-        let policy = self.policy.clone();
-        for module in &policy.modules {
-            match (module, self.subject.credentials) {
-                (Module::Basic { users, directory, .. }, Some(Credentials::Basic(offered))) => {
-                    return match directory {
-                        Some(used) if !users.knows(&offered.user) => self.by_logon(used, offered),
-                        _ => self.by_basic(users, offered),
-                    };
-                }
-                (Module::Basic { .. }, Some(Credentials::MalformedBasic)) => {
-                    return Err(self.wrong("the Basic credentials are malformed").into());
-                }
-                (Module::Bearer { bearer, .. }, Some(Credentials::Bearer(token))) => {
-                    return self.by_bearer(bearer, token.expose());
-                }
-                (Module::External(service), _) => return self.by_external(service),
-                (Module::Anonymous { user }, None) => {
-                    self.plain("authentication", TraceOutcome::Admitted, "anonymous");
-                    let principal = user.clone().map(Principal::named);
-                    return Ok(Permit { principal, ..self.permit(Mechanism::Anonymous) });
-                }
-                _ => {}
-            }
-        }
-        let reason = match self.subject.credentials {
-            _ if policy.modules.is_empty() => "no authentication module is configured",
-            Some(_) => "no listed module reads credentials of this scheme",
-            None => "no credentials were offered",
-        };
-        Err(self.challenge(DenialCode::NoCredentials, reason).into())
-    }
-
-    fn by_bearer(&mut self, bearer: &Bearer, token: &[u8]) -> Result<Permit, Refusal> {
-        // Its key was proven in the handshake; where none is asked for, it is not looked at.
-        let certificate = self.subject.certificate.filter(|_| self.policy.asks());
-        let peer = certificate.and_then(|certificate| certificate.peer.as_ref().ok());
-        let fingerprint = peer.map(|peer| &peer.fingerprint);
-        match bearer.check(token, self.subject.answers, self.now.as_secs(), fingerprint) {
-            BearerOutcome::Ask(question) => Err(Refusal::Ask(Question::Keys(question))),
-            BearerOutcome::NoKeys(problem) => {
-                let code = DenialCode::KeysUnavailable;
-                Err(self.refuse("authentication", code, problem.into_string()).into())
-            }
-            BearerOutcome::Wrong(error) => {
-                let challenges = challenges(&self.policy.modules, &Why::InvalidToken);
-                let code = DenialCode::LogonFailed;
-                let denial = self.refuse("authentication", code, error.to_string());
-                Err(Denial { challenges, ..denial }.into())
-            }
-            BearerOutcome::Right(claims) => Ok(self.claimed(Mechanism::Bearer, Some(claims))),
-        }
-    }
-
-    fn by_external(&mut self, service: &Arc<ExternalService>) -> Result<Permit, Refusal> {
-        let request = self.subject.request.clone();
-        let question = Question::External(ExternalQuestion { service: service.clone(), request });
-        match self.subject.answers.to(&question) {
-            Some(Answer::External(ExternalAnswer::Admitted(claims))) => {
-                Ok(self.claimed(Mechanism::External, claims.clone()))
-            }
-            Some(Answer::External(ExternalAnswer::Refused(passed_back))) => {
-                let asked = passed_back.as_ref().map(|it| &*it.challenges).unwrap_or_default();
-                let challenges = challenges(&self.policy.modules, &Why::External(asked));
-                let reason = format!("external service {} refuses", service.backend());
-                let denial = self.refuse("authentication", DenialCode::ExternalDenied, reason);
-                Err(Denial { challenges, passed_back: passed_back.clone(), ..denial }.into())
-            }
-            Some(_) | None => Err(Refusal::Ask(question)),
-        }
-    }
-
-    fn claimed(&mut self, mechanism: Mechanism, claims: Option<Claims>) -> Permit {
-        self.plain("authentication", TraceOutcome::Admitted, mechanism.as_str());
-        Permit { principal: claims.map(Principal::from), ..self.permit(mechanism) }
-    }
-
-    fn by_basic(
-        &mut self,
-        users: &BasicUsers,
-        offered: &BasicCredentials,
-    ) -> Result<Permit, Refusal> {
-        match users.check(offered, self.subject.answers) {
-            BasicOutcome::Ask(question) => Err(Refusal::Ask(Question::Password(question))),
-            BasicOutcome::Wrong => Err(self.wrong("the user name or password is wrong").into()),
-            BasicOutcome::Right => {
-                self.plain("authentication", TraceOutcome::Admitted, "basic");
-                Ok(Permit {
-                    principal: Some(Principal::named(&*offered.user)),
-                    password: Some(Secret::new((&**offered.password.expose()).into())),
-                    ..self.permit(Mechanism::Basic)
-                })
-            }
-        }
-    }
-
-    fn wrong(&mut self, reason: &'static str) -> Denial {
-        self.challenge(DenialCode::LogonFailed, reason)
-    }
-
-    /// A refusal after which the client may try again with credentials.
-    fn challenge(&mut self, code: DenialCode, reason: &'static str) -> Denial {
-        let challenges = challenges(&self.policy.modules, &Why::Missing);
-        Denial { challenges, ..self.refuse("authentication", code, reason) }
+    /// By one of the other modules.
+    pub(super) fn admitted(
+        &self,
+        mechanism: Mechanism,
+        principal: Option<Principal>,
+        password: Option<&Secret<Box<[u8]>>>,
+    ) -> Permit {
+        let password = password.map(|password| Secret::new((&**password.expose()).into()));
+        Permit { principal, password, ..self.permit(mechanism) }
     }
 
     fn permit(&self, mechanism: Mechanism) -> Permit {
@@ -541,7 +410,7 @@ impl Engine<'_> {
         Permit { mechanism, policy, forward: Some(self.policy.forward.clone()), ..open() }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         stage: &'static str,
         code: DenialCode,
@@ -552,7 +421,7 @@ impl Engine<'_> {
         denial
     }
 
-    fn plain(&mut self, stage: &'static str, outcome: TraceOutcome, note: &str) {
+    pub(super) fn plain(&mut self, stage: &'static str, outcome: TraceOutcome, note: &str) {
         self.trace.add(Some(self.policy), Step::Plain(stage, outcome, Some(note.into())));
     }
 }

@@ -13,6 +13,7 @@ mod directory;
 mod flags;
 mod forward;
 mod many_to_one;
+mod modules;
 mod one_to_one;
 mod pattern;
 mod permit;
