@@ -17,8 +17,8 @@ use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
 use crate::snapshot::{Backend, HostName, Route, Snapshot, canonical, unambiguous};
 
-/// A request asks for one password at most for each policy before it; more is a fault.
-const MOST_QUESTIONS: usize = 8;
+/// A policy asks the directory about the certificate, and then one of its modules asks for one thing; more is a fault.
+const QUESTIONS_OF_A_POLICY: usize = 2;
 
 /// What of a request a decision rests on; kept as long as the request lasts, so that it can be asked again.
 #[derive(Debug)]
@@ -119,11 +119,11 @@ impl Case {
         lookups: &Lookups,
         now: UnixTime,
     ) -> (Result<Admission, Rejection>, Trace) {
-        let policed = !route.guard.policies().is_empty();
+        let policies = route.guard.policies().len();
         let credentials = match &self.credentials {
             Offered::Nothing => None,
             Offered::One(credentials) => Some(credentials),
-            Offered::Several if policed => {
+            Offered::Several if policies > 0 => {
                 return (
                     Err(Rejection::bad_request("more than one Authorization field")),
                     Trace::default(),
@@ -132,7 +132,7 @@ impl Case {
             Offered::Several => None,
         };
         let mut answers = self.heard().clone();
-        for _ in 0..MOST_QUESTIONS {
+        for _ in 0..=policies * QUESTIONS_OF_A_POLICY {
             let tls = self.connection.tls.as_ref();
             let subject = Subject {
                 https: tls.is_some(),
