@@ -12,6 +12,7 @@
 )]
 
 mod attacks;
+mod authorization;
 mod browser;
 mod clients;
 mod commands;

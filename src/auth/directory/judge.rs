@@ -396,6 +396,14 @@ mod tests {
         let filter = certificate_filter(&with_extension, &[]);
         assert!(filter.contains(&format!("(objectSid={SID})")), "{filter}");
         assert_eq!(verdict(&[], &certificate(), &[account("jdoe", &[&by_issuer])]), Ok(None));
+        let ours = account("jdoe", &[&by_issuer]);
+        assert_eq!(verdict(&[], &with_extension, std::slice::from_ref(&ours)), Ok(Some(Form::Sid)));
+        let other =
+            DirectoryAccount { sid: "S-1-5-21-1-2-3-9".into(), ..account("eve", &[&by_issuer]) };
+        let alone = verdict(&[], &with_extension, std::slice::from_ref(&other)).unwrap_err();
+        assert!(alone.ends_with("is not that of CORP\\eve"), "{alone}");
+        let both = verdict(&[], &with_extension, &[ours, other]).unwrap_err();
+        assert!(both.contains("and another account match"), "{both}");
     }
 
     #[test]
