@@ -17,13 +17,17 @@ use std::time::{Duration, Instant};
 
 use certmap::api::{CertificateField, MatchRule};
 use certmap::app;
-use certmap::auth::{Answers, Principal, SigningKey};
+use certmap::auth::{
+    Answer, Answers, Asked, Directory, DirectoryAccount, DirectoryAnswer, DirectoryBind,
+    DirectoryGroup, DirectoryQuestion, DirectorySettings, Filetime, Keeping, Principal, Question,
+    Secret, SigningKey, certificate_filter,
+};
 use certmap::compile::{Object, Reuse, World, compile};
 use certmap::identity::{Fingerprint, PeerCertificate};
 use certmap::policy::{
-    Account, Authorization, ClientCertificate, Decision, ForwardSettings, Guard, ManyToOneMapping,
-    ManyToOneMappings, OneToOneMapping, OneToOneMappings, Policy, Rule, SignedIdentity,
-    SigningKeys, SslFlags, Statement, Subject, TrustBundle, decide,
+    Account, Authorization, ClientCertificate, Decision, DirectoryUse, ForwardSettings, Guard,
+    ManyToOneMapping, ManyToOneMappings, OneToOneMapping, OneToOneMappings, Pattern, Policy, Rule,
+    SignedIdentity, SigningKeys, SslFlags, Statement, Subject, TrustBundle, decide,
 };
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -99,7 +103,15 @@ fn many_to_one(number: usize, rules: impl Fn(usize) -> Vec<Rule>) -> ManyToOneMa
 }
 
 fn guard(people: &People, one_to_one: OneToOneMappings, many_to_one: ManyToOneMappings) -> Guard {
-    let policy = Policy {
+    Guard::Policed([Arc::new(policy_of(people, one_to_one, many_to_one))].into())
+}
+
+fn policy_of(
+    people: &People,
+    one_to_one: OneToOneMappings,
+    many_to_one: ManyToOneMappings,
+) -> Policy {
+    Policy {
         name: "web/bench".into(),
         flags: SslFlags::from_iter([
             certmap::api::SslFlag::Ssl,
@@ -115,8 +127,7 @@ fn guard(people: &People, one_to_one: OneToOneMappings, many_to_one: ManyToOneMa
         modules: Vec::new(),
         authorization: Authorization::default(),
         forward: Arc::new(ForwardSettings::default()),
-    };
-    Guard::Policed([Arc::new(policy)].into())
+    }
 }
 
 /// The median time of one call, of rounds that take turns.
@@ -141,11 +152,72 @@ fn measure(calls: &[(&str, &dyn Fn())], round: Duration, rounds: usize) -> Vec<f
         .collect()
 }
 
-fn admits(guard: &Guard, people: &People, admitted: bool) -> impl Fn() {
+/// RFC 4515, 3.
+fn unescaped(filter: &str) -> String {
+    let mut parts = filter.split('\\');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let (code, rest) = part.split_at(2);
+        text + &char::from(u8::from_str_radix(code, 16).unwrap()).to_string() + rest
+    })
+}
+
+/// A policy that asks a directory, and what it answered: an account with 40 groups, of which a tenth is told.
+fn by_directory(people: &People) -> (Guard, Answers) {
+    let settings = DirectorySettings {
+        urls: Vec::new(),
+        cas: Vec::new(),
+        server_name: None,
+        bind: DirectoryBind::Simple { name: "x".into(), password: Secret::new("y".into()) },
+        base_dn: None,
+        timeout: Duration::ZERO,
+        keeping: Keeping {
+            found: Duration::ZERO,
+            not_found: Duration::ZERO,
+            stale: Duration::ZERO,
+        },
+        weak: Vec::new(),
+        refuse_expired_password: false,
+    };
+    let directory = Arc::new(Directory::new(settings));
+    let peer = people.client.peer.as_ref().unwrap();
+    let filter = certificate_filter(peer, &[]);
+    let mapping = filter.split("(altSecurityIdentities=").find(|clause| clause.contains("SR"));
+    let mapping = unescaped(mapping.unwrap().trim_end_matches(')'));
+    let group = |index: usize| DirectoryGroup {
+        sid: format!("S-1-5-21-1-2-3-{index}").into(),
+        name: Some(format!("CORP\\group-{index}").into()),
+    };
+    let account = DirectoryAccount {
+        name: "alice".into(),
+        domain: Some("CORP".into()),
+        sid: "S-1-5-21-1-2-3-1104".into(),
+        alt_security_identities: vec![mapping.into()],
+        control: Some(0x200),
+        computed: Some(0),
+        expires: Some(Filetime(0)),
+        groups: (0..40).map(group).collect(),
+        ..DirectoryAccount::default()
+    };
+    let answer = DirectoryAnswer { accounts: [account].into(), ..DirectoryAnswer::default() };
+    let mut answers = Answers::default();
+    let asked = Asked::Certificate(peer.clone());
+    let question = DirectoryQuestion { directory: directory.clone(), asked };
+    answers.add(Question::Directory(question), Answer::Directory(answer));
+    let used = DirectoryUse {
+        maps: true,
+        directory: Ok(directory),
+        groups: [Pattern::new("group-1*", false)].into(),
+    };
+    let none = (OneToOneMappings::default(), many_to_one(0, |_| Vec::new()));
+    let policy = Policy { directory: Some(Arc::new(used)), ..policy_of(people, none.0, none.1) };
+    (Guard::Policed([Arc::new(policy)].into()), answers)
+}
+
+fn admits(guard: &Guard, people: &People, answers: Answers, admitted: bool) -> impl Fn() {
     let now = UnixTime::now();
     let request = Arc::default();
     let decided = move |guard: &Guard, people: &People| {
-        let answers = Answers::default();
         let subject = Subject {
             https: true,
             cipher_bits: 256,
@@ -201,7 +273,8 @@ fn decisions(people: &People, round: Duration, rounds: usize) -> Vec<(String, f6
         .collect();
     let guards: Vec<Guard> =
         tables.iter().map(|(_, table)| guard(people, table.clone(), none())).collect();
-    let one: Vec<_> = guards.iter().map(|guard| admits(guard, people, true)).collect();
+    let one: Vec<_> =
+        guards.iter().map(|guard| admits(guard, people, Answers::default(), true)).collect();
     let subject = |criteria: String| rule(CertificateField::Subject, "CN", &criteria);
     let issuer = || rule(CertificateField::Issuer, "O", "ZeroSSL");
     let many: Vec<(&str, Guard, bool)> = [
@@ -230,24 +303,29 @@ fn decisions(people: &People, round: Duration, rounds: usize) -> Vec<(String, f6
         (name, guard(people, OneToOneMappings::default(), mappings), matches)
     })
     .into();
-    let many_calls: Vec<_> =
-        many.iter().map(|(_, guard, matches)| admits(guard, people, *matches)).collect();
+    let many_calls: Vec<_> = many
+        .iter()
+        .map(|(_, guard, matches)| admits(guard, people, Answers::default(), *matches))
+        .collect();
     let judge = || {
         drop(black_box(people.trust.judge(people.client.peer.as_ref().unwrap(), UnixTime::now())))
     };
     let sign = signs();
+    let (asking, answers) = by_directory(people);
+    let directory = admits(&asking, people, answers, true);
     let mut names: Vec<String> =
         tables.iter().map(|(n, _)| format!("find among {n} fingerprints")).collect();
     names.extend(tables.iter().map(|(n, _)| format!("decide, one-to-one among {n}")));
     names.extend(many.iter().map(|(name, ..)| format!("decide, 10000 many-to-one: {name}")));
     names.push("judge a chain anew (what a connection pays once)".to_owned());
     names.push("sign an identity (what a request pays)".to_owned());
+    names.push("decide, by a directory's answer with 40 groups".to_owned());
     let mut calls: Vec<(&str, &dyn Fn())> = Vec::new();
     let all =
         finds.iter().map(|call| call as &dyn Fn()).chain(one.iter().map(|call| call as &dyn Fn()));
     let all =
         all.chain(many_calls.iter().map(|call| call as &dyn Fn())).chain([&judge as &dyn Fn()]);
-    let all = all.chain([&sign as &dyn Fn()]);
+    let all = all.chain([&sign as &dyn Fn(), &directory]);
     calls.extend(names.iter().map(String::as_str).zip(all));
     let times = measure(&calls, round, rounds);
     names.into_iter().zip(times).collect()
