@@ -14,6 +14,7 @@ mod cluster;
 mod conformance;
 mod install;
 mod lifecycle;
+mod modules;
 #[path = "../it/support/pki.rs"]
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod pki;

@@ -36,6 +36,15 @@ const SAMPLES: &[Sample<'static>] = &[
             ("eve", "/internal/x", "403.16"),
         ],
     ),
+    (
+        "authorization",
+        &[
+            ("alice", "/", "engineer"),
+            ("bob", "/", "401.3"),
+            ("-", "/", "401.3"),
+            ("eve", "/", "403.16"),
+        ],
+    ),
     ("class-default", &[("alice", "/", "Alice"), ("-", "/", "403.7")]),
 ];
 

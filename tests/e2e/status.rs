@@ -15,7 +15,7 @@ fn condition(policy: &Value, kind: &str) -> Option<(String, String, String)> {
     Some((text("status"), text("reason"), text("message")))
 }
 
-fn until(site: &Site, name: &str, kind: &str, status: &str, reason: &str) -> String {
+pub(crate) fn until(site: &Site, name: &str, kind: &str, status: &str, reason: &str) -> String {
     eventually(&format!("{kind} {status} {reason}"), || {
         let policy = site.namespace.get(&["certmappingpolicy", name]);
         match condition(&policy, kind) {
