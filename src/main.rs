@@ -1,6 +1,6 @@
 //! The program: arguments in, exit code out.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,7 +9,16 @@ use certmap::cli::{Arguments, run};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing_subscriber::EnvFilter;
 
-fn main() -> anyhow::Result<ExitCode> {
+/// What goes wrong is one line, as clap writes it.
+fn main() -> ExitCode {
+    certmap().unwrap_or_else(|error| {
+        // Where nobody reads, the exit code is left to say so.
+        let _unread = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn certmap() -> anyhow::Result<ExitCode> {
     let wanted = std::env::var("CERTMAP_LOG").unwrap_or_else(|_| "info".to_owned());
     // What goes wrong with watches is said by certmap itself.
     let filter = EnvFilter::try_new(format!("kube_client=error,kube_runtime=error,{wanted}"))

@@ -165,7 +165,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         metrics.dropped_records(),
     )
     .context("the access log cannot be opened")?;
-    let admin_listener = listen(settings.admin).await?;
+    let admin_listener = listen(settings.admin, "--admin").await?;
     let admin = admin_listener.local_addr()?;
     let state = Arc::new(Admin::new(metrics.clone()));
     let stop = CancellationToken::new();
@@ -176,7 +176,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
             from_cluster(*cluster, settings.rules, &metrics, state.clone()).await?
         }
     };
-    let (http, https) = (listen(settings.http).await?, listen(settings.https).await?);
+    let http = listen(settings.http, "--http").await?;
+    let https = listen(settings.https, "--https").await?;
     let addresses = (http.local_addr()?, https.local_addr()?);
     let lookups = Arc::new(lookups(&metrics)?);
     tokio::spawn(lookups.keys.clone().follow(store.clone()));
@@ -198,7 +199,7 @@ fn directory(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Arc<SnapshotStore>, ControlPlane)> {
     let mut directory = Directory::new(path);
-    let scan = directory.rescan().with_context(|| format!("{} cannot be read", path.display()))?;
+    let scan = directory.rescan().with_context(|| unreadable(path))?;
     let mut control = Control::new(options(true, rules)?, metrics.clone());
     let mut store = None;
     from_scan(&mut control, &directory, &scan, &mut store)?;
@@ -263,8 +264,14 @@ pub fn options(directory: bool, rules: Rules) -> anyhow::Result<Options> {
     })
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{address} cannot be listened on"))
+fn unreadable(manifests: &Path) -> String {
+    format!("{} cannot be read: give a directory (or a file) of manifests", manifests.display())
+}
+
+async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{address} cannot be listened on: free it, or give {option} another address")
+    })
 }
 
 /// The objects of several directories and files together, and what is wrong with each.
@@ -275,8 +282,7 @@ pub fn read_all(paths: &[PathBuf]) -> anyhow::Result<(Vec<Directory>, World, Vec
     let (mut directories, mut world, mut problems) = (Vec::new(), World::default(), Vec::new());
     for path in paths {
         let mut directory = Directory::new(path);
-        let scan =
-            directory.rescan().with_context(|| format!("{} cannot be read", path.display()))?;
+        let scan = directory.rescan().with_context(|| unreadable(path))?;
         let named = |file: PathBuf| {
             if file.as_os_str().is_empty() { path.clone() } else { path.join(file) }
         };

@@ -27,6 +27,34 @@ fn explain(site: &Site, arguments: &[&str]) -> Value {
 }
 
 #[test]
+fn what_cannot_be_begun_is_one_line_that_says_what_to_do() {
+    let site = Site::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = ["--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let started = |manifests: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certmap"));
+        command.env("RUST_BACKTRACE", "1").args(["run", "--http", &address]).args(free);
+        run(command.arg("--manifests").arg(manifests))
+    };
+    for (manifests, remedy) in [
+        (
+            site.manifests(),
+            format!("error: {address} cannot be listened on: free it, or give --http"),
+        ),
+        (
+            site.path("nowhere"),
+            "cannot be read: give a directory (or a file) of manifests".to_owned(),
+        ),
+    ] {
+        let (ok, text) = started(&manifests);
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(!ok && lines.len() == 1 && lines[0].contains(&remedy), "{text}");
+        assert!(!text.contains("backtrace"), "{text}");
+    }
+}
+
+#[test]
 fn validate_finds_nothing_in_a_good_directory() {
     let site = Site::with_alice(REQUIRE);
     let (ok, text) = certmap(&["validate"], &site.manifests());
