@@ -10,7 +10,7 @@ use super::backends::Backends;
 use super::finding::{Finding, Severity};
 use super::world::{ObjectKind, ObjectName, ObjectRef};
 use crate::policy::Guard;
-use crate::snapshot::{Backend, HostPattern, PathPattern, Route, Target};
+use crate::snapshot::{Backend, HostPattern, PathPattern, Route, RouteSettings, Target};
 
 /// What an Ingress brings.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Share {
     pub(super) name: ObjectName,
     ingress: Arc<Ingress>,
     pub(super) guard: Guard,
+    settings: Arc<RouteSettings>,
     /// In the order in which they are named.
     backends: Vec<Arc<Backend>>,
     pub(super) entries: Vec<Entry>,
@@ -64,6 +65,7 @@ impl Share {
             name: name.clone(),
             ingress: ingress.clone(),
             guard,
+            settings: Arc::default(),
             backends: reachable,
             entries: Vec::new(),
             ways: Vec::new(),
@@ -126,7 +128,8 @@ impl Share {
         is_default: bool,
     ) {
         let ingress = self.name.to_string().into();
-        let route = Route { ingress, guard: self.guard.clone(), backend };
+        let settings = self.settings.clone();
+        let route = Route { ingress, guard: self.guard.clone(), backend, settings };
         self.entries.push(Entry { host, path, route, field, is_default });
     }
 

@@ -15,7 +15,7 @@ use crate::api::KEYS_PATH;
 use crate::auth::{Answers, Credentials, Question, RequestHead};
 use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
-use crate::snapshot::{Backend, HostName, Route, Snapshot, canonical, unambiguous};
+use crate::snapshot::{Backend, HostName, Route, RouteSettings, Snapshot, canonical, unambiguous};
 
 /// A policy asks the directory about the certificate, and then one of its modules asks for one thing; more is a fault.
 const QUESTIONS_OF_A_POLICY: usize = 2;
@@ -46,6 +46,8 @@ enum Offered {
 pub(super) struct Admission {
     pub(super) permit: Permit,
     pub(super) backend: Arc<Backend>,
+    #[expect(dead_code, reason = "acted on by what is being built")]
+    pub(super) settings: Arc<RouteSettings>,
 }
 
 impl Case {
@@ -146,7 +148,11 @@ impl Case {
             match decision {
                 Decision::Allow(permit) => {
                     return (
-                        Ok(Admission { permit: *permit, backend: route.backend.clone() }),
+                        Ok(Admission {
+                            permit: *permit,
+                            backend: route.backend.clone(),
+                            settings: route.settings.clone(),
+                        }),
                         trace,
                     );
                 }

@@ -120,7 +120,7 @@ impl Line {
     async fn forward(
         &self,
         Exchange { snapshot, case, arrival }: Exchange,
-        Admission { permit, backend }: Admission,
+        Admission { permit, backend, .. }: Admission,
         mut request: Request<Incoming>,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {

@@ -10,6 +10,7 @@ mod identity_headers;
 mod key_set;
 mod path;
 mod route;
+mod settings;
 mod store;
 mod terms;
 mod tls;
@@ -19,6 +20,11 @@ pub use host::{HostName, HostPattern, HostTable};
 pub use identity_headers::IdentityHeaders;
 pub use path::{AmbiguousPath, canonical, unambiguous};
 pub use route::{PathPattern, Route, VirtualHost};
+pub use settings::{
+    BackendTls, Balance, Coding, Compression, CookieAffinity, Cors, Ejection, ErrorPage,
+    HeaderEdits, PathRewrite, RateKey, RateLimit, Retry, Rewrite, RouteLimits, RouteSettings,
+    RouteTimeouts, StatusRange,
+};
 pub use store::{Snapshot, SnapshotStore};
 pub use terms::{ClientCertificateTerms, server_config};
 pub use tls::{ServerCertificates, Tls};

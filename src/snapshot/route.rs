@@ -7,6 +7,7 @@ use super::backend::Backend;
 use super::host::HostPattern;
 use super::key_set::key_set;
 use super::path::canonical;
+use super::settings::RouteSettings;
 use super::terms::ClientCertificateTerms;
 use crate::policy::{Guard, Policy};
 
@@ -19,6 +20,8 @@ pub struct Route {
     pub guard: Guard,
     /// Where its requests go.
     pub backend: Arc<Backend>,
+    /// What its RoutePolicy says.
+    pub settings: Arc<RouteSettings>,
 }
 
 /// Which paths a route is for.
@@ -104,7 +107,10 @@ mod tests {
         let route = |(path, exact): &(&str, bool)| {
             let guard = Guard::Open;
             let ingress = format!("{path} {exact}").into();
-            (PathPattern::new(path, *exact), Route { ingress, guard, backend: Arc::default() })
+            (
+                PathPattern::new(path, *exact),
+                Route { ingress, guard, backend: Arc::default(), settings: Arc::default() },
+            )
         };
         VirtualHost::new(HostPattern::Any, Arc::default(), paths.iter().map(route).collect())
     }

@@ -53,6 +53,7 @@ fn snapshot(generation: u64, endpoints: Option<&[SocketAddr]>) -> Snapshot {
         ingress: "web/a".into(),
         guard: Guard::Open,
         backend: Arc::new(Backend::new("web/a:80", Target::Endpoints(endpoints.into()))),
+        settings: Arc::default(),
     };
     let routes: HashMap<_, _> = endpoints
         .map(|endpoints| (PathPattern::new("/", false), route(endpoints)))
