@@ -15,7 +15,9 @@ use crate::api::KEYS_PATH;
 use crate::auth::{Answers, Credentials, Question, RequestHead};
 use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
-use crate::snapshot::{Backend, HostName, Route, RouteSettings, Snapshot, canonical, unambiguous};
+use crate::snapshot::{
+    Backend, HostName, PathPattern, Route, RouteSettings, Snapshot, canonical, unambiguous,
+};
 
 /// A policy asks the directory about the certificate, and then one of its modules asks for one thing; more is a fault.
 const QUESTIONS_OF_A_POLICY: usize = 2;
@@ -46,7 +48,6 @@ enum Offered {
 pub(super) struct Admission {
     pub(super) permit: Permit,
     pub(super) backend: Arc<Backend>,
-    #[expect(dead_code, reason = "acted on by what is being built")]
     pub(super) settings: Arc<RouteSettings>,
 }
 
@@ -80,7 +81,7 @@ impl Case {
         now: UnixTime,
     ) -> (Result<Admission, Rejection>, Trace) {
         match self.route(snapshot) {
-            Ok(route) => self.pass(route, snapshot, lookups, now).await,
+            Ok((_, route)) => self.pass(route, snapshot, lookups, now).await,
             Err(rejection) => (Err(rejection), Trace::default()),
         }
     }
@@ -94,8 +95,11 @@ impl Case {
         host.keys.clone().filter(|_| self.connection.tls.is_some())
     }
 
-    /// The route, where the connection may carry requests to it.
-    pub(super) fn route<'s>(&self, snapshot: &'s Snapshot) -> Result<&'s Route, Rejection> {
+    /// The route and the pattern that the path matched, where the connection may carry requests to it.
+    pub(super) fn route<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+    ) -> Result<(&'s PathPattern, &'s Route), Rejection> {
         let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_ref());
         let handshake = sni.map(|sni| snapshot.terms(Some(sni))).unwrap_or_default();
         let wanted = snapshot.terms(Some(&self.host));
@@ -107,14 +111,15 @@ impl Case {
             .resolve(Some(&self.host))
             .ok_or_else(|| Rejection::not_found("no such host"))?;
         let path = if host.policed { unambiguous(&self.path)? } else { canonical(&self.path) };
-        host.route(&path).ok_or_else(|| Rejection::not_found("no such path"))
+        host.matched(&path).ok_or_else(|| Rejection::not_found("no such path"))
     }
 
     fn heard(&self) -> MutexGuard<'_, Answers> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn pass(
+    /// Decides on a route of a snapshot, at a time.
+    pub(super) async fn pass(
         &self,
         route: &Route,
         snapshot: &Snapshot,

@@ -1,5 +1,6 @@
 //! Bodies on their way through: nothing is kept, and both can be cut short.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::headers::strip_trailers;
+use super::traffic::{Bound, Cut};
 use super::watch::Watch;
 use crate::snapshot::Snapshot;
 
@@ -27,6 +29,12 @@ pub(super) enum BodyError {
     /// What admitted the request does so no longer.
     #[error("the permit no longer holds")]
     PermitEnded,
+    /// The route's bounds.
+    #[error("{0}")]
+    Cut(#[from] Cut),
+    /// It cannot be compressed.
+    #[error("it cannot be compressed: {0}")]
+    Coding(io::Error),
 }
 
 /// A whole body in memory: a page of our own.
@@ -34,10 +42,11 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
-/// A body, until its end or that of the permit.
+/// A body, until its end or that of the permit, and within the route's bounds.
 pub(super) struct Watched {
     body: Incoming,
     permit: Option<Permitted>,
+    bound: Option<Bound>,
 }
 
 /// A watch that a body looks at.
@@ -47,12 +56,12 @@ struct Permitted {
 }
 
 impl Watched {
-    pub(super) fn new(body: Incoming, watch: Option<Watch>) -> Self {
+    pub(super) fn new(body: Incoming, watch: Option<Watch>, bound: Option<Bound>) -> Self {
         let permit = watch.map(|watch| {
             let ended = Box::pin(watch.ends.clone().cancelled_owned());
             Permitted { ended, _watch: watch }
         });
-        Self { body, permit }
+        Self { body, permit, bound }
     }
 }
 
@@ -68,7 +77,11 @@ impl Body for Watched {
         if ended {
             return Poll::Ready(Some(Err(BodyError::PermitEnded)));
         }
-        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+        let polled = Pin::new(&mut self.body).poll_frame(context).map_err(Into::into);
+        match &mut self.bound {
+            Some(bound) => bound.pass(polled, context),
+            None => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -40,6 +40,8 @@ pub(super) struct Arrival {
     pub(super) https: bool,
     /// As the client wrote it.
     pub(super) host: HeaderValue,
+    /// What the backend gets for Host, where the route says so.
+    pub(super) host_sent: Option<HeaderValue>,
     pub(super) request_id: HeaderValue,
     pub(super) at: UnixTime,
 }
@@ -72,7 +74,7 @@ pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
     set("x-forwarded-proto", if arrival.https { "https" } else { "http" });
     set("x-forwarded-port", &arrival.port().to_string());
     headers.insert(HeaderName::from_static("x-forwarded-host"), arrival.host.clone());
-    headers.insert(header::HOST, arrival.host.clone());
+    headers.insert(header::HOST, arrival.host_sent.as_ref().unwrap_or(&arrival.host).clone());
     headers.insert(REQUEST_ID, arrival.request_id.clone());
 }
 
@@ -85,6 +87,7 @@ mod tests {
             client: "[::ffff:192.0.2.7]:50000".parse().unwrap(),
             https,
             host: HeaderValue::from_static(host),
+            host_sent: None,
             request_id: HeaderValue::from_static("id"),
             at: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
         }
@@ -119,6 +122,15 @@ mod tests {
         assert_eq!(all("x-forwarded-host"), ["a.example"]);
         assert_eq!(all("x-request-id"), ["id"]);
         assert_eq!(all("host"), ["a.example"]);
+    }
+
+    #[test]
+    fn a_rewritten_host_is_the_backends_alone() {
+        let mut headers = HeaderMap::new();
+        let host_sent = Some(HeaderValue::from_static("app.internal"));
+        set(&mut headers, &Arrival { host_sent, ..arrival(true, "a.example") });
+        assert_eq!(headers["host"], "app.internal");
+        assert_eq!(headers["x-forwarded-host"], "a.example");
     }
 
     #[test]

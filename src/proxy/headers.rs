@@ -90,6 +90,7 @@ mod tests {
             client: "192.0.2.7:50000".parse().unwrap(),
             https: true,
             host: HeaderValue::from_static("a.example"),
+            host_sent: None,
             request_id: HeaderValue::from_static("id"),
             at: UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_000)),
         }

@@ -43,6 +43,26 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     remove(headers, |name| is_hop_by_hop(name) || (listed.contains(name) && !kept(name)));
 }
 
+/// Removes those that Connection lists, and lets it list nothing that is yet to come: fields that are set from here on are
+/// not the client's to remove.
+pub(super) fn settle(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let listed: Vec<HeaderName> = connection_options(headers)
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect();
+    let (ours, theirs): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_hop_by_hop);
+    let kept = [header::HOST, header::CONTENT_LENGTH];
+    remove(headers, |name| theirs.contains(name) && !kept.contains(name));
+    let ours: Vec<&str> = ours.iter().map(HeaderName::as_str).collect();
+    headers.remove(header::CONNECTION);
+    if let Some(left) = HeaderValue::try_from(ours.join(", ")).ok().filter(|left| !left.is_empty())
+    {
+        headers.insert(header::CONNECTION, left);
+    }
+}
+
 /// Removes every field of an unwanted name.
 pub(super) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
@@ -67,5 +87,18 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "content-length", "host", "trailer"]);
+    }
+
+    #[test]
+    fn connection_lists_nothing_that_is_yet_to_come() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", HeaderValue::from_static("X-Env, Upgrade, te, Host, close"));
+        for name in ["x-env", "upgrade", "te", "host"] {
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
+        settle(&mut headers);
+        assert_eq!(headers["connection"], "upgrade, te");
+        assert!(!headers.contains_key("x-env"));
+        assert!(["upgrade", "te", "host"].iter().all(|name| headers.contains_key(*name)));
     }
 }

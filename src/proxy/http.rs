@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,12 +18,13 @@ use super::connection::Connection;
 use super::forwarded::{Arrival, REQUEST_ID};
 use super::headers;
 use super::rejection::{Rejection, prefers_json};
+use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
 use super::upgrade::{is_websocket, tunnel};
 use super::upstream::{Answer, Upstream, UpstreamError};
 use super::visit::{Recorded, Visit};
 use super::watch::{Standing, Watch, ended, is_long};
 use crate::lookup::Lookups;
-use crate::snapshot::{Snapshot, SnapshotStore};
+use crate::snapshot::{PathPattern, Route, RouteSettings, Snapshot, SnapshotStore};
 use crate::telemetry::{AccessLog, Metrics};
 
 /// What every request needs.
@@ -34,6 +35,8 @@ pub(super) struct Line {
     pub(super) upstream: Upstream,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: AccessLog,
+    /// Who has asked how often.
+    pub(super) rate_limits: RateLimits,
     /// Where http is redirected to.
     pub(super) https_port: u16,
     /// Upgraded connections, which the server waits for as for others.
@@ -89,38 +92,90 @@ impl Line {
         &self,
         snapshot: &Arc<Snapshot>,
         connection: &Arc<Connection>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         request_id: &HeaderValue,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let case = Arc::new(Case::new(connection.clone(), &request, snapshot)?);
         if let Some(keys) = case.published_keys(snapshot, request.method()) {
-            visit.published();
+            visit.published(200);
             return Ok(jwk_set(&keys, request_id));
         }
-        let now = UnixTime::now();
-        let (admission, trace) = case.authorize(snapshot, &self.lookups, now).await;
-        let admission = admission.map_err(|rejection| {
-            let policy = case.route(snapshot).ok().and_then(|route| route.guard.policies().first());
-            visit.refused(&rejection, policy.map(|policy| &policy.name), &trace);
-            self.redirected(rejection, &case, &request)
-        })?;
-        visit.admitted(&admission.permit);
+        let place = case.route(snapshot)?;
+        let settings = &place.1.settings;
         let arrival = Arrival {
             client: connection.client,
             https: connection.tls.is_some(),
             host: case.head.host.clone(),
+            host_sent: settings.rewrite.host.clone(),
             request_id: request_id.clone(),
-            at: now,
+            at: UnixTime::now(),
         };
         let exchange = Exchange { snapshot: snapshot.clone(), case, arrival };
-        self.forward(exchange, admission, request, visit).await
+        let returning = match self.arrived(settings, &exchange.case, &request)? {
+            Arrived::Preflight(fields) => {
+                visit.published(204);
+                return Ok(no_content(fields, request_id));
+            }
+            Arrived::Request(returning) => returning,
+        };
+        let answer = match self.admit(&exchange, place, &mut request, visit).await {
+            Ok(admission) => self.forward(exchange, admission, request, visit).await,
+            Err(rejection) => Err(rejection),
+        };
+        match (returning, answer) {
+            (None, answer) => answer,
+            (Some(returning), Ok(response)) => Ok(returning.answer(response)),
+            (Some(returning), Err(rejection)) => Err(rejection.returning(returning)),
+        }
+    }
+
+    /// What the route does before anybody asks who is calling.
+    fn arrived(
+        &self,
+        settings: &Arc<RouteSettings>,
+        case: &Case,
+        request: &Request<Incoming>,
+    ) -> Result<Arrived, Rejection> {
+        if settings.name.is_empty() {
+            return Ok(Arrived::Request(None));
+        }
+        let json = prefers_json(request.headers());
+        let returning = Box::new(Returning::of(settings.clone(), request, json));
+        match traffic::arrived(settings, &case.connection, request, &self.rate_limits) {
+            Ok(Some(fields)) => Ok(Arrived::Preflight(fields)),
+            Ok(None) => Ok(Arrived::Request(Some(returning))),
+            Err(rejection) => Err(self.redirected(rejection, case, request).returning(returning)),
+        }
+    }
+
+    /// Who is calling; and the request as the backend gets it.
+    async fn admit(
+        &self,
+        Exchange { snapshot, case, arrival }: &Exchange,
+        (matched, route): (&PathPattern, &Route),
+        request: &mut Request<Incoming>,
+        visit: &mut Visit,
+    ) -> Result<Admission, Rejection> {
+        let (admission, trace) = case.pass(route, snapshot, &self.lookups, arrival.at).await;
+        let admission = admission.map_err(|rejection| {
+            let policy = route.guard.policies().first();
+            visit.refused(&rejection, policy.map(|policy| &policy.name), &trace);
+            self.redirected(rejection, case, request)
+        })?;
+        visit.admitted(&admission.permit);
+        let Admission { permit, settings, .. } = &admission;
+        if !settings.name.is_empty() {
+            let (connection, limits) = (&case.connection, &self.rate_limits);
+            traffic::admitted(settings, permit, connection, matched, request, limits)?;
+        }
+        Ok(admission)
     }
 
     async fn forward(
         &self,
         Exchange { snapshot, case, arrival }: Exchange,
-        Admission { permit, backend, .. }: Admission,
+        Admission { permit, backend, settings }: Admission,
         mut request: Request<Incoming>,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
@@ -131,28 +186,36 @@ impl Line {
         };
         let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let sending = is_long(request.body()).then(watch);
-        let request = request
-            .map(|body| RequestBody::new(Watched::new(body, sending.clone()), snapshot.clone()));
+        let bounds = Bounds::of(&settings);
+        let bound = bounds.as_ref().map(Bounds::sending);
+        let request = request.map(|body| {
+            RequestBody::new(Watched::new(body, sending.clone(), bound), snapshot.clone())
+        });
         let identity = &snapshot.identity_headers;
         let answer = tokio::select! {
             // An ended permit breaks the body off as well, and is the reason.
             biased;
             () = ended(sending.as_ref()) => return Err(self.refusal(&case).await),
+            () = traffic::late(bounds.as_ref()) => return Err(Cut::Late.into()),
             answer = self.upstream.forward(permit, request, &backend, &arrival, identity) => answer,
         };
-        let Answer { mut response, endpoint } = answer?;
+        let Answer { mut response, endpoint } = answer.map_err(|error| {
+            bounds.as_ref().and_then(Bounds::cut).map_or_else(|| error.into(), Rejection::from)
+        })?;
         visit.answered(response.status().as_u16(), endpoint.to_string());
         if is_switching(&response) {
             let client = upgrade.ok_or(UpstreamError::Unasked(endpoint))?;
             let backend = hyper::upgrade::on(&mut response);
-            let (stop, idle) = (self.stop.clone(), self.upstream.tunnel_limit());
+            let idle = settings.timeouts.idle.unwrap_or_else(|| self.upstream.tunnel_limit());
+            let stop = self.stop.clone();
             self.tunnels.spawn(tunnel(client, backend, watch(), stop, idle));
             headers::to_client(&mut response, &arrival.request_id, true);
             return Ok(response.map(|_| full("")));
         }
         headers::to_client(&mut response, &arrival.request_id, false);
         let receiving = is_long(response.body()).then(|| sending.unwrap_or_else(watch));
-        Ok(response.map(|body| Watched::new(body, receiving).boxed()))
+        let bound = bounds.as_ref().map(Bounds::receiving);
+        Ok(response.map(|body| Watched::new(body, receiving, bound).boxed()))
     }
 
     /// Why a permit that held no longer does.
@@ -197,6 +260,23 @@ fn jwk_set(keys: &Arc<str>, request_id: &HeaderValue) -> Response<ResponseBody> 
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     headers.insert(REQUEST_ID, request_id.clone());
     response
+}
+
+/// The answer to a preflight.
+fn no_content(mut fields: HeaderMap, request_id: &HeaderValue) -> Response<ResponseBody> {
+    fields.insert(REQUEST_ID, request_id.clone());
+    let mut response = Response::new(full(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// What a request is, once it has arrived at its route.
+enum Arrived {
+    /// The fields of its answer.
+    Preflight(HeaderMap),
+    /// And what becomes of its answer.
+    Request(Option<Box<Returning>>),
 }
 
 /// A request on its way to a backend.

@@ -20,6 +20,7 @@ use super::connection::{Connection, Requests};
 use super::http::{Line, RequestIds};
 use super::sessions::Sessions;
 use super::tls::{HandshakeError, accept};
+use super::traffic::RateLimits;
 use super::upstream::{Timeouts, Upstream};
 use crate::lookup::Lookups;
 use crate::snapshot::SnapshotStore;
@@ -89,6 +90,7 @@ impl Proxy {
             upstream: Upstream::new(parts.timeouts),
             metrics: parts.metrics,
             log: parts.log,
+            rate_limits: RateLimits::new(),
             https_port: https.local_addr()?.port(),
             tunnels: proxy.connections.clone(),
             leaving: proxy.leaving.clone(),

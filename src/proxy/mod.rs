@@ -19,6 +19,7 @@ mod sessions;
 mod tls;
 mod told;
 mod traefik;
+mod traffic;
 mod upgrade;
 mod upstream;
 mod visit;

@@ -1,12 +1,14 @@
 //! A refusal as the client gets it: a short page, or problem details (RFC 9457).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::body::{ResponseBody, full};
+use super::traffic::{Cut, Returning};
 use super::upstream::UpstreamError;
 use crate::auth::PassedBack;
 use crate::lookup::Unanswered;
@@ -33,6 +35,10 @@ pub(super) struct Rejection {
     pub(super) to_https: bool,
     /// What the client gets in place of a page.
     passed_back: Option<Box<PassedBack>>,
+    /// When the client may come again.
+    retry_after: Option<Duration>,
+    /// What the route does to its answers.
+    returning: Option<Box<Returning>>,
 }
 
 impl Rejection {
@@ -55,6 +61,8 @@ impl Rejection {
             location: None,
             to_https: false,
             passed_back: None,
+            retry_after: None,
+            returning: None,
         }
     }
 
@@ -78,6 +86,40 @@ impl Rejection {
         }
     }
 
+    pub(super) fn uri_too_long() -> Self {
+        let detail = "The address of this request is too long.";
+        let reason = "the target is longer than the route admits";
+        Self::plain(StatusCode::URI_TOO_LONG, "414", "URI too long", detail, reason)
+    }
+
+    pub(super) fn content_too_large() -> Self {
+        let detail = "What this request carries is too large.";
+        let reason = "the body is longer than the route admits";
+        Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "413", "Content too large", detail, reason)
+    }
+
+    /// RFC 6585, 4.
+    pub(super) fn too_many_requests(wait: Duration) -> Self {
+        let detail = "There were too many requests: come again later.";
+        let reason = "a rate limit of the route";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let plain = Self::plain(status, "429", "Too many requests", detail, reason);
+        Self { retry_after: Some(wait), ..plain }
+    }
+
+    /// To be redirected.
+    pub(super) fn https_wanted() -> Self {
+        let detail = "Go to the same place over https.";
+        let (status, title) = (StatusCode::PERMANENT_REDIRECT, "Permanent redirect");
+        let plain = Self::plain(status, "308", title, detail, "the route redirects to https");
+        Self { to_https: true, ..plain }
+    }
+
+    /// As its route wants it.
+    pub(super) fn returning(self, returning: Box<Returning>) -> Self {
+        Self { returning: Some(returning), ..self }
+    }
+
     /// The same, with a better place to go.
     pub(super) fn redirected(self, location: String) -> Self {
         let (status, code, title) = (StatusCode::PERMANENT_REDIRECT, "308", "Permanent redirect");
@@ -86,10 +128,20 @@ impl Rejection {
 
     /// The page.
     pub(super) fn into_response(
-        self,
+        mut self,
         json: bool,
         request_id: &HeaderValue,
     ) -> Response<ResponseBody> {
+        let returning = self.returning.take();
+        let substatus = self.passed_back.is_none().then_some(self.substatus);
+        let response = self.into_page(json, request_id);
+        match returning {
+            Some(returning) => returning.refusal(response, substatus),
+            None => response,
+        }
+    }
+
+    fn into_page(self, json: bool, request_id: &HeaderValue) -> Response<ResponseBody> {
         if let Some(passed_back) = self.passed_back {
             return passed(*passed_back, &self.challenges, request_id);
         }
@@ -106,6 +158,9 @@ impl Rejection {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
         challenge(headers, &self.challenges);
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
+        }
         if let Some(location) =
             self.location.and_then(|location| HeaderValue::try_from(location).ok())
         {
@@ -134,6 +189,11 @@ impl Rejection {
              <body><h1>{code} {title}</h1><p>{detail}</p><p><small>Request {id}</small></p></body></html>\n"
         )
     }
+}
+
+/// Whole ones, and not too few.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn challenge(headers: &mut HeaderMap, challenges: &[Box<str>]) {
@@ -175,6 +235,25 @@ impl From<Denial> for Rejection {
             passed_back: denial.passed_back,
             to_https: denial.redirect && code == DenialCode::HttpsRequired,
             ..Self::plain(status, code.as_str(), code.title(), code.detail(), denial.reason)
+        }
+    }
+}
+
+impl From<Cut> for Rejection {
+    fn from(cut: Cut) -> Self {
+        let reason = cut.to_string();
+        match cut {
+            Cut::Idle => {
+                let detail = "The request did not arrive in time.";
+                let (status, title) = (StatusCode::REQUEST_TIMEOUT, "Request timeout");
+                Self::plain(status, "408", title, detail, reason)
+            }
+            Cut::Late => {
+                let detail = "The server did not answer in time.";
+                let (status, title) = (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout");
+                Self::plain(status, "504", title, detail, reason)
+            }
+            Cut::Long => Self::content_too_large(),
         }
     }
 }

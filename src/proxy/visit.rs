@@ -101,8 +101,8 @@ impl Visit {
     }
 
     /// Answered by certmap itself, with what is everybody's.
-    pub(super) fn published(&mut self) {
-        (self.record.status, self.record.code) = (200, "200".to_owned());
+    pub(super) fn published(&mut self, status: u16) {
+        (self.record.status, self.record.code) = (status, status.to_string());
     }
 
     pub(super) fn answered(&mut self, status: u16, endpoint: String) {

@@ -81,13 +81,19 @@ impl VirtualHost {
     /// The route of a canonical path: the exact one, else the one with the longest prefix.
     #[must_use]
     pub fn route(&self, path: &str) -> Option<&Route> {
-        if let Some(route) = self.routes.get(&PathPattern::Exact(path.into())) {
-            return Some(route);
+        self.matched(path).map(|(_, route)| route)
+    }
+
+    /// The same, and the pattern that the path matched.
+    #[must_use]
+    pub fn matched(&self, path: &str) -> Option<(&PathPattern, &Route)> {
+        if let Some(found) = self.routes.get_key_value(&PathPattern::Exact(path.into())) {
+            return Some(found);
         }
         let mut prefix = path.trim_end_matches('/');
         loop {
-            if let Some(route) = self.routes.get(&PathPattern::Prefix(prefix.into())) {
-                return Some(route);
+            if let Some(found) = self.routes.get_key_value(&PathPattern::Prefix(prefix.into())) {
+                return Some(found);
             }
             prefix = prefix.rsplit_once('/')?.0;
         }

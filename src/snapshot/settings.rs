@@ -121,7 +121,7 @@ pub struct BackendTls {
 }
 
 /// How often.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct RateLimit {
     /// Who is counted.
     pub per: RateKey,
