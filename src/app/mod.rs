@@ -22,7 +22,7 @@ pub use lookups::ask;
 
 use crate::api::{CLASS_NAME, CONTROLLER_NAME, IDENTITY_ISSUER};
 use crate::compile::{ObjectName, Options, World};
-use crate::proxy::{Parts, Proxy, Timeouts};
+use crate::proxy::{ListenerSettings, Parts, Proxy, Timeouts};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Directory, DirectoryWatch, Problem, Scan};
 use crate::telemetry::{AccessLog, Admin, Destination, Format, Metrics, Shown, serve};
@@ -46,6 +46,8 @@ pub struct Settings {
     pub access_log_format: Format,
     /// How long backends may take.
     pub timeouts: Timeouts,
+    /// How connections are accepted and served.
+    pub listener: ListenerSettings,
     /// How the end goes.
     pub drain: Drain,
     /// What objects do not say.
@@ -182,7 +184,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let lookups = Arc::new(lookups(&metrics)?);
     tokio::spawn(lookups.keys.clone().follow(store.clone()));
     let shown = store.clone();
-    let parts = Parts { store, lookups, metrics, log: log.clone(), timeouts: settings.timeouts };
+    let (timeouts, listener) = (settings.timeouts, settings.listener);
+    let parts = Parts { store, lookups, metrics, log: log.clone(), timeouts, settings: listener };
     let proxy = Proxy::start(http, https, parts)?;
     let published = shown.clone();
     state.serves(Shown {

@@ -3,6 +3,7 @@
 mod cluster;
 mod dev;
 mod explain;
+mod listener;
 mod signing_key;
 mod validate;
 mod whoami;
@@ -24,6 +25,7 @@ use crate::proxy::Timeouts;
 use crate::source;
 use crate::telemetry::{Destination, Format};
 use cluster::{AccessArguments, RuleArguments, StatusArguments};
+use listener::ListenerArguments;
 
 /// 20 MiB, as IIS has it.
 const DEFAULT_LOG_SIZE: u64 = 20_971_520;
@@ -81,9 +83,6 @@ struct ServeArguments {
     /// A file larger than this many octets is rotated (every file is at midnight UTC)
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_LOG_SIZE)]
     access_log_size: u64,
-    /// How long a client's connection is kept without a request (up to twice as long)
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
-    idle_timeout: f64,
     /// How long a backend may take to accept a connection (504)
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     connect_timeout: f64,
@@ -96,6 +95,8 @@ struct ServeArguments {
     /// How long open requests may take after that
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     drain_timeout: f64,
+    #[command(flatten)]
+    listener: ListenerArguments,
     #[command(flatten)]
     rules: RuleArguments,
 }
@@ -154,11 +155,11 @@ impl ServeArguments {
                 LogFormat::W3c => Format::W3c,
             },
             timeouts: Timeouts {
-                client: Duration::from_secs_f64(self.idle_timeout),
                 connect: Duration::from_secs_f64(self.connect_timeout),
                 response: Duration::from_secs_f64(self.response_timeout),
                 ..Timeouts::default()
             },
+            listener: self.listener.settings(),
             drain: Drain {
                 delay: Duration::from_secs_f64(self.drain_delay),
                 timeout: Duration::from_secs_f64(self.drain_timeout),

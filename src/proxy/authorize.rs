@@ -10,6 +10,7 @@ use rustls::pki_types::UnixTime;
 use super::connection::Connection;
 use super::forwarded::is_forwarded;
 use super::hop_by_hop::connection_options;
+use super::hops::Origin;
 use super::rejection::Rejection;
 use crate::api::KEYS_PATH;
 use crate::auth::{Answers, Credentials, Question, RequestHead};
@@ -56,6 +57,7 @@ impl Case {
     pub(super) fn new<B>(
         connection: Arc<Connection>,
         request: &Request<B>,
+        origin: &Origin,
         snapshot: &Snapshot,
     ) -> Result<Self, Rejection> {
         let host = host(request.uri(), request.headers())?;
@@ -69,7 +71,7 @@ impl Case {
             (Some(value), None) => Offered::One(Credentials::parse(value.as_bytes())),
             (Some(_), Some(_)) => Offered::Several,
         };
-        let head = Arc::new(head(&connection, request, &host, snapshot));
+        let head = Arc::new(head(origin, request, &host, snapshot));
         Ok(Self { connection, host, path: path.into(), credentials, head, heard: Mutex::default() })
     }
 
@@ -180,7 +182,7 @@ impl Case {
 /// What external services may be told; of its fields only what one of them is sent, and nothing that would say who is
 /// calling, or from where.
 fn head<B>(
-    connection: &Connection,
+    origin: &Origin,
     request: &Request<B>,
     host: &HostName,
     snapshot: &Snapshot,
@@ -197,10 +199,10 @@ fn head<B>(
     }
     RequestHead {
         method: request.method().clone(),
-        https: connection.tls.is_some(),
+        https: origin.https,
         host: authority(request, host),
         target: request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),
-        client: connection.client.ip(),
+        client: origin.client.ip(),
         headers,
     }
 }

@@ -13,7 +13,7 @@ use crate::snapshot::{ClientCertificateTerms, HostName};
 /// One client's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// The client.
+    /// The client, or the proxy that brings it.
     pub(super) client: SocketAddr,
     /// The address it reached.
     pub(super) local: SocketAddr,
@@ -33,6 +33,11 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// Requests in all.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Acquire)
+    }
+
     /// Requests in all, or none where one is still open: the same number twice means that nothing happened between.
     pub(super) fn at_rest(&self) -> Option<usize> {
         (self.open.load(Ordering::Acquire) == 0).then(|| self.begun.load(Ordering::Acquire))

@@ -1,11 +1,12 @@
-//! Where a request came from, and how the backend is told: only the proxy in front can know, so nothing that a client
-//! writes about it is let through.
+//! How the backend is told where a request came from: nothing that a client writes about it is let through.
 
-use std::net::SocketAddr;
+use std::fmt::Write;
+use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::UnixTime;
 
+use super::hops::Origin;
 use crate::snapshot::IdentityHeaders;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,22 +37,60 @@ const PREFIXES: &[&str] = &["x-forwarded-", "x-original-"];
 /// Where a request came from, and as what.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
-    pub(super) client: SocketAddr,
-    pub(super) https: bool,
+    pub(super) origin: Origin,
     /// As the client wrote it.
     pub(super) host: HeaderValue,
     /// What the backend gets for Host, where the route says so.
     pub(super) host_sent: Option<HeaderValue>,
+    /// In page, log and header; perhaps a trusted proxy's.
     pub(super) request_id: HeaderValue,
+    /// Ours, and no other request's.
+    pub(super) unique: HeaderValue,
     pub(super) at: UnixTime,
+    /// Whether `Forwarded` is written as well.
+    pub(super) forwarded: bool,
 }
 
 impl Arrival {
+    fn host(&self) -> &HeaderValue {
+        self.origin.host.as_ref().unwrap_or(&self.host)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.origin.https { "https" } else { "http" }
+    }
+
     /// The port that the client asked for. Ours says nothing: a Service maps it.
     fn port(&self) -> u16 {
-        let host = self.host.to_str().unwrap_or_default();
+        let host = self.host().to_str().unwrap_or_default();
         let written = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        written.unwrap_or(if self.https { 443 } else { 80 })
+        let usual = if self.origin.https { 443 } else { 80 };
+        self.origin.port.or(written).unwrap_or(usual)
+    }
+
+    /// The client, and the proxies behind it.
+    fn way(&self) -> impl Iterator<Item = IpAddr> {
+        let client = std::iter::once(self.origin.client.ip());
+        client.chain(self.origin.via.iter().copied()).map(|address| address.to_canonical())
+    }
+
+    /// RFC 7239, 4.
+    fn forwarded(&self) -> String {
+        let mut text = String::new();
+        for (at, address) in self.way().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            // Writing to a String cannot fail.
+            let _written = match address {
+                IpAddr::V4(address) => write!(text, "{separator}for={address}"),
+                IpAddr::V6(address) => write!(text, "{separator}for=\"[{address}]\""),
+            };
+            if at == 0 {
+                let _written = write!(text, ";proto={}", self.scheme());
+                let host = self.host().to_str().ok().filter(|host| !host.contains(['"', '\\']));
+                text.extend(host.iter().flat_map(|host| [";host=\"", host, "\""]));
+            }
+        }
+        text
     }
 }
 
@@ -63,34 +102,66 @@ pub(super) fn is_forwarded(name: &HeaderName) -> bool {
 
 /// Says it anew.
 pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
-    let client = arrival.client.ip().to_canonical().to_string();
-    let mut set = |name: &'static str, value: &str| {
+    let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
     };
-    set("x-forwarded-for", &client);
-    set("x-real-ip", &client);
-    set("x-forwarded-proto", if arrival.https { "https" } else { "http" });
-    set("x-forwarded-port", &arrival.port().to_string());
-    headers.insert(HeaderName::from_static("x-forwarded-host"), arrival.host.clone());
+    let mut way = arrival.way().map(|address| address.to_string());
+    let mut listed = way.next().unwrap_or_default();
+    set(HeaderName::from_static("x-real-ip"), &listed);
+    for proxy in way {
+        listed.push_str(", ");
+        listed.push_str(&proxy);
+    }
+    set(HeaderName::from_static("x-forwarded-for"), &listed);
+    set(HeaderName::from_static("x-forwarded-proto"), arrival.scheme());
+    set(HeaderName::from_static("x-forwarded-port"), &arrival.port().to_string());
+    if arrival.forwarded {
+        set(header::FORWARDED, &arrival.forwarded());
+    }
+    headers.insert(HeaderName::from_static("x-forwarded-host"), arrival.host().clone());
     headers.insert(header::HOST, arrival.host_sent.as_ref().unwrap_or(&arrival.host).clone());
     headers.insert(REQUEST_ID, arrival.request_id.clone());
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::TrustedHops;
     use super::*;
 
     fn arrival(https: bool, host: &'static str) -> Arrival {
+        let client = "[::ffff:192.0.2.7]:50000".parse().unwrap();
         Arrival {
-            client: "[::ffff:192.0.2.7]:50000".parse().unwrap(),
-            https,
+            origin: Origin::of(client, https, &HeaderMap::new(), &TrustedHops::default()),
             host: HeaderValue::from_static(host),
             host_sent: None,
             request_id: HeaderValue::from_static("id"),
+            unique: HeaderValue::from_static("id"),
             at: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
+            forwarded: false,
         }
+    }
+
+    #[test]
+    fn the_way_is_written_in_both_forms() {
+        let mut arrival = arrival(true, "a.example");
+        arrival.forwarded = true;
+        arrival.origin.client = "[2001:db8::7]:0".parse().unwrap();
+        arrival.origin.via = vec!["10.0.0.2".parse().unwrap(), "::1".parse().unwrap()];
+        arrival.origin.host = Some(HeaderValue::from_static("b.example:8443"));
+        let mut headers = HeaderMap::new();
+        set(&mut headers, &arrival);
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::7, 10.0.0.2, ::1");
+        assert_eq!(headers["x-real-ip"], "2001:db8::7");
+        assert_eq!(
+            (&headers["x-forwarded-port"], &headers["host"]),
+            (&HeaderValue::from_static("8443"), &HeaderValue::from_static("a.example"))
+        );
+        assert_eq!(
+            headers["forwarded"],
+            "for=\"[2001:db8::7]\";proto=https;host=\"b.example:8443\", for=10.0.0.2, for=\"[::1]\""
+        );
     }
 
     #[test]
@@ -122,6 +193,7 @@ mod tests {
         assert_eq!(all("x-forwarded-host"), ["a.example"]);
         assert_eq!(all("x-request-id"), ["id"]);
         assert_eq!(all("host"), ["a.example"]);
+        assert!(all("forwarded").is_empty());
     }
 
     #[test]

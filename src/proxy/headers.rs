@@ -80,19 +80,23 @@ mod tests {
     use http::HeaderName;
     use rustls::pki_types::UnixTime;
 
+    use super::super::hops::Origin;
+    use super::super::settings::TrustedHops;
     use super::*;
     use crate::api::{CertificateFormat, UserFormat};
     use crate::auth::{Known, Principal, SigningError, SigningKey};
     use crate::policy::{ForwardSettings, SignedIdentity, SigningKeys};
 
     fn arrival() -> Arrival {
+        let client = "192.0.2.7:50000".parse().unwrap();
         Arrival {
-            client: "192.0.2.7:50000".parse().unwrap(),
-            https: true,
+            origin: Origin::of(client, true, &HeaderMap::new(), &TrustedHops::default()),
             host: HeaderValue::from_static("a.example"),
             host_sent: None,
             request_id: HeaderValue::from_static("id"),
+            unique: HeaderValue::from_static("id"),
             at: UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_000)),
+            forwarded: false,
         }
     }
 

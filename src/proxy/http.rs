@@ -17,7 +17,9 @@ use super::body::{RequestBody, ResponseBody, Watched, full};
 use super::connection::Connection;
 use super::forwarded::{Arrival, REQUEST_ID};
 use super::headers;
+use super::hops::Origin;
 use super::rejection::{Rejection, prefers_json};
+use super::settings::ListenerSettings;
 use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
 use super::upgrade::{is_websocket, tunnel};
 use super::upstream::{Answer, Upstream, UpstreamError};
@@ -46,6 +48,7 @@ pub(super) struct Line {
     /// Ends them when the server does.
     pub(super) stop: CancellationToken,
     pub(super) request_ids: RequestIds,
+    pub(super) settings: ListenerSettings,
 }
 
 impl Line {
@@ -55,13 +58,15 @@ impl Line {
         connection: Arc<Connection>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
-        if self.leaving.is_cancelled() {
+        if self.leaving.is_cancelled() || self.is_last(&connection) {
             connection.closing.cancel();
         }
         let snapshot = self.store.load();
-        let request_id = self.request_ids.next();
+        let received = self.receive(&connection, request.headers());
+        let request_id = received.request_id.clone();
         let mut visit = Visit::begin(
             &connection,
+            &received.origin,
             &request,
             &request_id,
             self.log.clone(),
@@ -69,7 +74,7 @@ impl Line {
         );
         let (json, version) = (prefers_json(request.headers()), request.version());
         let mut response =
-            match self.answer(&snapshot, &connection, request, &request_id, &mut visit).await {
+            match self.answer(&snapshot, &connection, request, &received, &mut visit).await {
                 Ok(response) => response,
                 Err(rejection) => {
                     visit.rejected(&rejection);
@@ -88,34 +93,53 @@ impl Line {
         Ok(response.map(|body| Recorded::new(body, visit).boxed()))
     }
 
+    /// Whether the connection has carried as many requests as it may.
+    fn is_last(&self, connection: &Connection) -> bool {
+        let most = self.settings.limits.requests_per_connection;
+        most != 0 && connection.requests.begun() + 1 >= most
+    }
+
+    fn receive(&self, connection: &Connection, headers: &HeaderMap) -> Received {
+        let (peer, https) = (connection.client, connection.tls.is_some());
+        let origin = Origin::of(peer, https, headers, &self.settings.hops);
+        let unique = self.request_ids.next();
+        let request_id = origin.request_id.clone().unwrap_or_else(|| unique.clone());
+        Received { origin, request_id, unique }
+    }
+
     async fn answer(
         &self,
         snapshot: &Arc<Snapshot>,
         connection: &Arc<Connection>,
         mut request: Request<Incoming>,
-        request_id: &HeaderValue,
+        received: &Received,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let case = Arc::new(Case::new(connection.clone(), &request, snapshot)?);
+        if request.headers().len() > self.settings.limits.head_fields {
+            return Err(Rejection::too_many_fields());
+        }
+        let case = Case::new(connection.clone(), &request, &received.origin, snapshot)?;
+        let case = Arc::new(case);
         if let Some(keys) = case.published_keys(snapshot, request.method()) {
             visit.published(200);
-            return Ok(jwk_set(&keys, request_id));
+            return Ok(jwk_set(&keys, &received.request_id));
         }
         let place = case.route(snapshot)?;
         let settings = &place.1.settings;
         let arrival = Arrival {
-            client: connection.client,
-            https: connection.tls.is_some(),
+            origin: received.origin.clone(),
             host: case.head.host.clone(),
             host_sent: settings.rewrite.host.clone(),
-            request_id: request_id.clone(),
+            request_id: received.request_id.clone(),
+            unique: received.unique.clone(),
             at: UnixTime::now(),
+            forwarded: self.settings.hops.forwarded,
         };
         let exchange = Exchange { snapshot: snapshot.clone(), case, arrival };
-        let returning = match self.arrived(settings, &exchange.case, &request)? {
+        let returning = match self.arrived(settings, &exchange, &request)? {
             Arrived::Preflight(fields) => {
                 visit.published(204);
-                return Ok(no_content(fields, request_id));
+                return Ok(no_content(fields, &received.request_id));
             }
             Arrived::Request(returning) => returning,
         };
@@ -134,7 +158,7 @@ impl Line {
     fn arrived(
         &self,
         settings: &Arc<RouteSettings>,
-        case: &Case,
+        Exchange { case, arrival, .. }: &Exchange,
         request: &Request<Incoming>,
     ) -> Result<Arrived, Rejection> {
         if settings.name.is_empty() {
@@ -142,7 +166,7 @@ impl Line {
         }
         let json = prefers_json(request.headers());
         let returning = Box::new(Returning::of(settings.clone(), request, json));
-        match traffic::arrived(settings, &case.connection, request, &self.rate_limits) {
+        match traffic::arrived(settings, &arrival.origin, request, &self.rate_limits) {
             Ok(Some(fields)) => Ok(Arrived::Preflight(fields)),
             Ok(None) => Ok(Arrived::Request(Some(returning))),
             Err(rejection) => Err(self.redirected(rejection, case, request).returning(returning)),
@@ -166,8 +190,8 @@ impl Line {
         visit.admitted(&admission.permit);
         let Admission { permit, settings, .. } = &admission;
         if !settings.name.is_empty() {
-            let (connection, limits) = (&case.connection, &self.rate_limits);
-            traffic::admitted(settings, permit, connection, matched, request, limits)?;
+            let (origin, limits) = (&arrival.origin, &self.rate_limits);
+            traffic::admitted(settings, permit, origin, matched, request, limits)?;
         }
         Ok(admission)
     }
@@ -277,6 +301,13 @@ enum Arrived {
     Preflight(HeaderMap),
     /// And what becomes of its answer.
     Request(Option<Box<Returning>>),
+}
+
+/// What is known of a request before anything is decided.
+struct Received {
+    origin: Origin,
+    request_id: HeaderValue,
+    unique: HeaderValue,
 }
 
 /// A request on its way to a backend.

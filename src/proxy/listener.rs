@@ -12,13 +12,15 @@ use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Requests};
 use super::http::{Line, RequestIds};
+use super::places::{Place, Places};
+use super::proxy_protocol::{self, ProxyHeaderError};
 use super::sessions::Sessions;
+use super::settings::{Limits, ListenerSettings};
 use super::tls::{HandshakeError, accept};
 use super::traffic::RateLimits;
 use super::upstream::{Timeouts, Upstream};
@@ -26,13 +28,8 @@ use crate::lookup::Lookups;
 use crate::snapshot::SnapshotStore;
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
 
-/// Connections in all; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 16_384;
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// For a request's head, and between requests.
-const HEAD_LIMIT: Duration = Duration::from_secs(60);
-const MOST_STREAMS: u32 = 128;
-const LONGEST_HEAD: u32 = 64 * 1024;
+/// So many fields hyper reads without being told; telling it so costs memory for each request.
+const HTTP1_FIELDS: usize = 100;
 
 /// What the data plane is made of.
 #[derive(Debug)]
@@ -47,6 +44,8 @@ pub struct Parts {
     pub log: AccessLog,
     /// How long backends may take.
     pub timeouts: Timeouts,
+    /// How connections are accepted and served.
+    pub settings: ListenerSettings,
 }
 
 /// The data plane, serving.
@@ -65,9 +64,8 @@ pub struct Proxy {
 struct Server {
     line: Arc<Line>,
     sessions: Sessions,
-    places: Arc<Semaphore>,
+    places: Places,
     connections: TaskTracker,
-    idle: Duration,
     drain: CancellationToken,
     stop: CancellationToken,
 }
@@ -84,6 +82,9 @@ impl Proxy {
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
+        let settings = parts.settings;
+        let exempt = settings.hops.ranges.clone();
+        let places = Places::new(&settings.limits, exempt);
         let line = Line {
             store: parts.store,
             lookups: parts.lookups,
@@ -96,13 +97,13 @@ impl Proxy {
             leaving: proxy.leaving.clone(),
             stop: proxy.stop.clone(),
             request_ids: RequestIds::new().map_err(io::Error::other)?,
+            settings,
         };
         let server = Arc::new(Server {
             line: Arc::new(line),
             sessions: Sessions::new(),
-            places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            places,
             connections: proxy.connections.clone(),
-            idle: parts.timeouts.client,
             drain: proxy.drain.clone(),
             stop: proxy.stop.clone(),
         });
@@ -133,16 +134,12 @@ impl Proxy {
 
 async fn listen(server: Arc<Server>, listener: TcpListener, tls: bool) {
     loop {
-        let Ok(place) = server.places.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = server.drain.cancelled() => return,
         };
         match accepted {
-            Ok((stream, client)) => {
-                let connection = serve(server.clone(), stream, client, tls, place);
-                server.connections.spawn(connection);
-            }
+            Ok((stream, peer)) => admit(&server, stream, peer, tls),
             Err(error) => {
                 // Out of descriptors, most likely: some will be given back.
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -152,51 +149,93 @@ async fn listen(server: Arc<Server>, listener: TcpListener, tls: bool) {
     }
 }
 
+/// Serves a connection if there is a place for it; otherwise closes it at once, so that its client can go elsewhere.
+fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, tls: bool) {
+    let Some(place) = server.places.take() else {
+        return server.line.metrics.connection_refused("total");
+    };
+    server.connections.spawn(serve(server.clone(), stream, peer, tls, place));
+}
+
 async fn serve(
     server: Arc<Server>,
-    stream: TcpStream,
-    client: SocketAddr,
+    mut stream: TcpStream,
+    peer: SocketAddr,
     tls: bool,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) {
-    let _open = server.line.metrics.connection();
+    let line = &server.line;
+    let _open = line.metrics.connection();
     let Ok(local) = stream.local_addr() else { return };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let connection = Connection {
-        client,
-        local,
-        tls: None,
-        closing: server.drain.child_token(),
-        requests: Requests::default(),
-    };
-    if !tls {
-        return converse(&server, stream, connection).await;
-    }
-    let started = Timestamp::now();
-    let snapshot = server.line.store.load();
-    let shaken = accept(stream, &snapshot, &server.sessions, HANDSHAKE_LIMIT).await;
-    drop(snapshot);
-    match shaken {
-        Ok((stream, facts)) => {
-            server.line.metrics.handshake("ok", facts.version, facts.resumed);
-            converse(&server, stream, Connection { tls: Some(facts), ..connection }).await;
+    let (started, closing) = (Timestamp::now(), server.drain.child_token());
+    let mut connection =
+        Connection { client: peer, local, tls: None, closing, requests: Requests::default() };
+    match client(&mut stream, peer, &line.settings).await {
+        Ok(client) => connection.client = client,
+        Err(error) => {
+            line.metrics.connection_refused("proxy_header");
+            return failed(line, &connection, started, error.to_string());
         }
-        Err(error) => failed(&server.line, &connection, started, &error),
+    }
+    let Some(_share) = server.places.share(connection.client.ip()) else {
+        return line.metrics.connection_refused("client");
+    };
+    if tls {
+        shake_hands(&server, stream, connection, started).await;
+    } else {
+        converse(&server, stream, connection).await;
     }
     drop(place);
 }
 
-fn failed(line: &Line, connection: &Connection, started: Timestamp, error: &HandshakeError) {
-    let outcome = match error {
-        HandshakeError::Timeout(_) => "timeout",
-        HandshakeError::Tls(_) => "failed",
-    };
-    line.metrics.handshake(outcome, "unknown", false);
+/// Who is at the other end, or behind the load balancer that is.
+async fn client(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    settings: &ListenerSettings,
+) -> Result<SocketAddr, ProxyHeaderError> {
+    if !settings.proxy_protocol_from.contains(peer.ip()) {
+        return Ok(peer);
+    }
+    let told = proxy_protocol::client(stream, settings.limits.handshake).await?;
+    Ok(told.unwrap_or(peer))
+}
+
+async fn shake_hands(
+    server: &Arc<Server>,
+    stream: TcpStream,
+    connection: Connection,
+    started: Timestamp,
+) {
+    let line = &server.line;
+    let snapshot = line.store.load();
+    let limit = line.settings.limits.handshake;
+    let shaken = accept(stream, &snapshot, &server.sessions, limit).await;
+    drop(snapshot);
+    match shaken {
+        Ok((stream, facts)) => {
+            line.metrics.handshake("ok", facts.version, facts.resumed);
+            converse(server, stream, Connection { tls: Some(facts), ..connection }).await;
+        }
+        Err(error) => {
+            let outcome = match error {
+                HandshakeError::Timeout(_) => "timeout",
+                HandshakeError::Tls(_) => "failed",
+            };
+            line.metrics.handshake(outcome, "unknown", false);
+            failed(line, &connection, started, format!("handshake: {error}"));
+        }
+    }
+}
+
+/// The record of a connection that did not come to a request.
+fn failed(line: &Line, connection: &Connection, started: Timestamp, reason: String) {
     let mut record =
         AccessRecord::new(Event::Handshake, started, connection.client, connection.local);
-    record.reason = Some(format!("handshake: {error}"));
+    record.reason = Some(reason);
     record.duration = Timestamp::now().duration_since(started).unsigned_abs();
     line.log.log(&record);
 }
@@ -210,12 +249,13 @@ where
         let (line, connection) = (server.line.clone(), connection.clone());
         move |request| line.clone().handle(connection.clone(), request)
     });
-    let builder = builder();
+    let limits = &server.line.settings.limits;
+    let builder = builder(limits);
     let conversation = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(conversation);
     let mut closing = false;
     let mut rest = None;
-    let mut look = tokio::time::interval(server.idle);
+    let mut look = tokio::time::interval(limits.idle);
     loop {
         tokio::select! {
             ended = conversation.as_mut() => {
@@ -232,6 +272,10 @@ where
                 // Nothing since the last look, not even a beginning: the place is another client's.
                 let now = connection.requests.at_rest();
                 if now.is_some() && now == rest {
+                    if closing {
+                        // It was told, and does not go.
+                        return;
+                    }
                     connection.closing.cancel();
                 }
                 rest = now;
@@ -257,19 +301,28 @@ fn broken(line: &Line, connection: &Connection, error: &(dyn Error + 'static)) {
     line.log.log(&record);
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
+    let mut http1 = builder.http1();
+    http1
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(LONGEST_HEAD as usize);
+        .header_read_timeout(limits.head)
+        .max_buf_size(limits.head_octets as usize);
+    if limits.head_fields > HTTP1_FIELDS {
+        http1.max_headers(limits.head_fields);
+    }
+    let http2 = &limits.http2;
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_header_list_size(LONGEST_HEAD)
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20));
+        .max_concurrent_streams(http2.streams)
+        .max_header_list_size(limits.head_octets)
+        .max_pending_accept_reset_streams(http2.pending_resets)
+        .max_local_error_reset_streams(http2.error_resets)
+        .initial_stream_window_size(http2.stream_window)
+        .initial_connection_window_size(http2.connection_window)
+        .max_send_buf_size(http2.send_buffer)
+        .keep_alive_interval(Some(http2.ping))
+        .keep_alive_timeout(http2.ping_answer);
     builder
 }

@@ -71,6 +71,11 @@ impl Rejection {
         Self::plain(StatusCode::BAD_REQUEST, "400", "Bad request", detail, reason)
     }
 
+    pub(super) fn too_many_fields() -> Self {
+        let (status, title) = (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large");
+        Self::plain(status, "431", title, "The request has too many fields.", "too many fields")
+    }
+
     pub(super) fn not_found(reason: &'static str) -> Self {
         Self::plain(StatusCode::NOT_FOUND, "404", "Not found", "There is nothing here.", reason)
     }

@@ -105,7 +105,7 @@ impl Told<'_> {
             policy: permit.policy(),
             certificate: permit.certificate().map(|certificate| certificate.peer.fingerprint),
             service: self.service,
-            id: arrival.request_id.to_str().unwrap_or_default(),
+            id: arrival.unique.to_str().unwrap_or_default(),
             now: arrival.at,
         })?;
         let value = Some(token).filter(|token| token.len() <= LONGEST_VALUE);

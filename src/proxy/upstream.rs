@@ -30,8 +30,6 @@ const MOST_ENDPOINTS: usize = 3;
 /// How long others may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// A client between two requests, or before its first; up to twice as long.
-    pub client: Duration,
     /// Until it accepts a connection.
     pub connect: Duration,
     /// Until its response begins, counted from the last sign of life.
@@ -46,7 +44,6 @@ impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
-            client: seconds(60),
             connect: seconds(5),
             response: seconds(60),
             idle: seconds(60),

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::body::{BodyError, ResponseBody};
 use super::connection::{Connection, OpenRequest};
+use super::hops::Origin;
 use super::rejection::Rejection;
 use crate::policy::{Permit, Trace};
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
@@ -33,6 +34,7 @@ pub(super) struct Visit {
 impl Visit {
     pub(super) fn begin<B>(
         connection: &Arc<Connection>,
+        origin: &Origin,
         request: &Request<B>,
         request_id: &HeaderValue,
         log: AccessLog,
@@ -46,12 +48,8 @@ impl Visit {
         };
         let authority = request.uri().authority().map(ToString::to_string);
         let peer = connection.certificate().and_then(|certificate| certificate.peer.as_ref().ok());
-        let mut record = AccessRecord::new(
-            Event::Request,
-            Timestamp::now(),
-            connection.client,
-            connection.local,
-        );
+        let (client, local) = (origin.client, connection.local);
+        let mut record = AccessRecord::new(Event::Request, Timestamp::now(), client, local);
         record.tls = connection.tls.as_ref().map(|tls| tls.version);
         record.protocol = protocol(request.version());
         record.method = request.method().to_string();

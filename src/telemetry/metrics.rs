@@ -38,6 +38,11 @@ struct HandshakeLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct SeverityLabel {
     severity: &'static str,
 }
@@ -88,6 +93,7 @@ pub struct Metrics {
     decisions: Family<DecisionLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     connections: Gauge,
+    refused: Family<ReasonLabel, Counter>,
     generation: Gauge,
     compiled: Gauge<f64, AtomicU64>,
     age: Gauge<f64, AtomicU64>,
@@ -115,6 +121,7 @@ impl Default for Metrics {
             decisions: Family::default(),
             handshakes: Family::default(),
             connections: Gauge::default(),
+            refused: Family::default(),
             generation: Gauge::default(),
             compiled: Gauge::default(),
             age: Gauge::default(),
@@ -149,6 +156,11 @@ impl Metrics {
         r.register("decisions", "Decisions by policy, mechanism and code", self.decisions.clone());
         r.register("handshakes", "TLS handshakes by outcome", self.handshakes.clone());
         r.register("connections_open", "Connections that are open", self.connections.clone());
+        r.register(
+            "connections_refused",
+            "Connections that were closed at once: too many in all, too many of one client, no PROXY header",
+            self.refused.clone(),
+        );
         r.register("snapshot_generation", "Counted up by each swap", self.generation.clone());
         r.register(
             "snapshot_timestamp_seconds",
@@ -219,6 +231,11 @@ impl Metrics {
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
+    }
+
+    /// A connection was closed at once: "total", "client" or "proxy_header".
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Where questions to directories are counted that end in this way.

@@ -18,6 +18,7 @@ mod clients;
 mod commands;
 mod corpus;
 mod crds;
+mod edge;
 mod forward;
 mod house;
 mod independence;

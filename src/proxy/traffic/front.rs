@@ -8,7 +8,7 @@ use hyper::body::Body;
 use super::rate_limit::{Asking, RateLimits};
 use super::{cors, edits, rewrite};
 use crate::policy::Permit;
-use crate::proxy::connection::Connection;
+use crate::proxy::hops::Origin;
 use crate::proxy::rejection::Rejection;
 use crate::snapshot::{PathPattern, PathRewrite, RateKey, RouteSettings};
 
@@ -18,7 +18,7 @@ use crate::snapshot::{PathPattern, PathRewrite, RateKey, RouteSettings};
 /// The request goes no further.
 pub(in crate::proxy) fn arrived<B>(
     settings: &RouteSettings,
-    connection: &Connection,
+    origin: &Origin,
     request: &Request<B>,
     limits: &RateLimits,
 ) -> Result<Option<HeaderMap>, Rejection> {
@@ -29,10 +29,10 @@ pub(in crate::proxy) fn arrived<B>(
     if let Some(answer) = settings.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
         return Ok(Some(answer));
     }
-    if settings.https_redirect && connection.tls.is_none() {
+    if settings.https_redirect && !origin.https {
         return Err(Rejection::https_wanted());
     }
-    let asking = Asking { address: connection.client.ip(), account: None };
+    let asking = Asking { address: origin.client.ip(), account: None };
     limits.take(settings, RateKey::ClientAddress, asking).map_err(Rejection::too_many_requests)?;
     Ok(None)
 }
@@ -44,12 +44,12 @@ pub(in crate::proxy) fn arrived<B>(
 pub(in crate::proxy) fn admitted<B: Body>(
     settings: &RouteSettings,
     permit: &Permit,
-    connection: &Connection,
+    origin: &Origin,
     matched: &PathPattern,
     request: &mut Request<B>,
     limits: &RateLimits,
 ) -> Result<(), Rejection> {
-    let asking = Asking { address: connection.client.ip(), account: permit.user() };
+    let asking = Asking { address: origin.client.ip(), account: permit.user() };
     limits.take(settings, RateKey::Account, asking).map_err(Rejection::too_many_requests)?;
     let length = request.body().size_hint().lower();
     if settings.limits.request_body.is_some_and(|most| length > most) {

@@ -16,7 +16,7 @@ use crate::lookup::{
     DirectoryCounts, DirectoryLookup, ExternalLookup, KeyLookup, Lookups, PasswordLookup,
 };
 use crate::policy::Guard;
-use crate::proxy::{Parts, Proxy};
+use crate::proxy::{ListenerSettings, Parts, Proxy};
 use crate::snapshot::{
     ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, Snapshot, SnapshotStore,
     Tls, VirtualHost, server_config,
@@ -95,6 +95,7 @@ impl Site {
             metrics: Arc::new(Metrics::default()),
             log: AccessLog::start(destination, Format::Json, Default::default()).unwrap(),
             timeouts,
+            settings: ListenerSettings::default(),
         };
         let proxy = Proxy::start(http, https, parts).unwrap();
         Self { address, store, _proxy: proxy, _directory: directory }

@@ -19,6 +19,8 @@ pub(crate) struct Client {
     config: ClientConfig,
     /// Cut the ClientHello into records of one octet.
     pub(crate) fragment: bool,
+    /// What goes before the ClientHello.
+    pub(crate) prefix: Vec<u8>,
 }
 
 /// An answer in short.
@@ -65,7 +67,7 @@ impl Client {
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::disabled();
-        Self { config, fragment: false }
+        Self { config, fragment: false, prefix: Vec::new() }
     }
 
     /// Uses one store of sessions for every host, whatever their names.
@@ -82,9 +84,10 @@ impl Client {
     pub(crate) fn connect(&self, server: SocketAddr, sni: &str) -> Stream {
         let name = ServerName::try_from(sni.to_owned()).unwrap();
         let connection = ClientConnection::new(Arc::new(self.config.clone()), name).unwrap();
-        let stream = TcpStream::connect(server).unwrap();
+        let mut stream = TcpStream::connect(server).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
+        stream.write_all(&self.prefix).unwrap();
         StreamOwned::new(connection, Pipe { stream, fragment: self.fragment })
     }
 

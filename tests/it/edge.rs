@@ -1,0 +1,297 @@
+//! The listeners: how much a client may take, and whom in front of us we believe.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use rustls::version::{TLS12, TLS13};
+use serde_json::Value;
+
+use super::support::clients::{curl, curl_http};
+use super::support::server::{Server, wait};
+use super::support::tls::{Client, Reply, get, reply, request};
+use super::support::{REQUIRE, Site, run};
+
+fn start(site: &Site, options: &[&str]) -> Server {
+    Server::start_with(&site.manifests(), &site.path("access.log"), "json", options)
+}
+
+fn connect(server: SocketAddr, first: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(first).unwrap();
+    stream
+}
+
+/// Whether the other side ends the connection without an octet.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut octet = [0];
+    match stream.read(&mut octet) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+fn header(reply: &Reply, name: &str) -> String {
+    let told = reply.told();
+    let headers = told["headers"].as_array().unwrap_or_else(|| panic!("{reply:?}"));
+    let values = headers.iter().filter(|field| field[0] == name);
+    values.map(|field| field[1].as_str().unwrap()).collect::<Vec<_>>().join(" | ")
+}
+
+fn metric(server: &Server, line: &str) {
+    wait(line, || server.admin("/metrics").1.lines().any(|it| it == line));
+}
+
+fn version_2(command: u8, source: [u8; 4]) -> Vec<u8> {
+    let tlv = [0x04, 0x00, 0x02, 0xAA, 0xBB];
+    let addresses =
+        [&source[..], &[10, 0, 0, 1], &50_000_u16.to_be_bytes(), &443_u16.to_be_bytes()];
+    let length = [0, 12 + 5];
+    let mut header = [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, 0x11][..], &length].concat();
+    header.extend(addresses.concat());
+    header.extend(tlv);
+    header
+}
+
+#[test]
+fn a_load_balancer_says_whose_connection_it_passes_on() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--proxy-protocol-from", "127.0.0.0/8,::1"]);
+    let reply = curl_http(server.http, "open.test", "/curl", &["--haproxy-protocol"]);
+    assert_eq!(header(&reply, "x-forwarded-for"), "127.0.0.1");
+    let reply = curl(&site, server.https, "alice", "app.test", "/", &["--haproxy-protocol"]);
+    assert_eq!(reply.told()["user"], "azureuser");
+    for (prefix, expected) in [
+        (b"PROXY TCP4 192.0.2.7 10.0.0.1 50000 443\r\n".to_vec(), "192.0.2.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 50000 443\r\n".to_vec(), "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (version_2(1, [192, 0, 2, 8]), "192.0.2.8"),
+        (version_2(0, [192, 0, 2, 9]), "127.0.0.1"),
+    ] {
+        let plain = get(&mut connect(server.http, &prefix), "open.test", "/");
+        assert_eq!(header(&plain, "x-forwarded-for"), expected);
+        for version in [&TLS12, &TLS13] {
+            let mut client = Client::new(&site.server_ca, Some(&site.alice), version);
+            (client.prefix, client.fragment) = (prefix.clone(), true);
+            let (reply, _) = client.get(server.https, "app.test", "app.test", "/seen");
+            assert_eq!(header(&reply, "x-forwarded-for"), expected);
+        }
+        server.logged(|line| {
+            let record: Value = serde_json::from_str(line).unwrap();
+            record["path"] == "/seen" && record["client_ip"] == expected
+        });
+    }
+}
+
+#[test]
+fn a_load_balancer_that_says_nothing_is_not_served() {
+    let site = Site::with_alice(REQUIRE);
+    let server =
+        start(&site, &["--proxy-protocol-from", "127.0.0.1", "--handshake-timeout", "0.5"]);
+    let plain = b"GET / HTTP/1.1\r\nHost: open.test\r\n\r\n";
+    for first in [&plain[..], b"\x16\x03\x01\x02\x00\x01", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 x\r\n"] {
+        assert!(is_closed(&mut connect(server.http, first)), "{first:?}");
+        assert!(is_closed(&mut connect(server.https, first)), "{first:?}");
+    }
+    assert!(is_closed(&mut connect(server.http, b"PROXY TCP4 1.2.3.4 ")), "it never ends");
+    metric(&server, "certmap_connections_refused_total{reason=\"proxy_header\"} 7");
+    server.logged(|line| line.contains("does not begin with a header"));
+    server.logged(|line| line.contains("no header within 500ms"));
+    let ok = curl_http(server.http, "open.test", "/", &["--haproxy-protocol"]);
+    assert_eq!(ok.status, 200);
+}
+
+#[test]
+fn nobody_else_can_say_so() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--proxy-protocol-from", "10.0.0.0/8"]);
+    let mut stream = connect(server.http, b"PROXY TCP4 192.0.2.7 10.0.0.1 50000 443\r\n");
+    assert_eq!(get(&mut stream, "open.test", "/").status, 400);
+    let mut stream = connect(server.https, &version_2(1, [192, 0, 2, 7]));
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer));
+    assert!(answer.len() < 16 && !answer.is_empty(), "a TLS alert: {answer:?}");
+    let plain = curl_http(server.http, "open.test", "/", &[]);
+    assert_eq!(header(&plain, "x-forwarded-for"), "127.0.0.1");
+}
+
+#[test]
+fn a_trusted_proxy_is_believed_up_to_the_first_that_is_none() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--trusted-proxies", "127.0.0.1,10.0.0.0/8", "--forwarded"]);
+    let told = [
+        "-H",
+        "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.2",
+        "-H",
+        "X-Forwarded-Proto: https",
+        "-H",
+        "X-Forwarded-Host: shop.test:8443",
+        "-H",
+        "X-Request-ID: theirs-1",
+    ];
+    for options in [&told[..], &[&told[..], &["--http2-prior-knowledge"]].concat()] {
+        let reply = curl_http(server.http, "open.test", "/hops", options);
+        for (name, expected) in [
+            ("x-forwarded-for", "203.0.113.9, 10.0.0.2, 127.0.0.1"),
+            ("x-real-ip", "203.0.113.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.test:8443"),
+            ("x-forwarded-port", "8443"),
+            ("host", "open.test"),
+            ("x-request-id", "theirs-1"),
+            (
+                "forwarded",
+                "for=203.0.113.9;proto=https;host=\"shop.test:8443\", for=10.0.0.2, for=127.0.0.1",
+            ),
+        ] {
+            assert_eq!(header(&reply, name), expected, "{name}");
+        }
+        assert!(reply.head.contains("x-request-id: theirs-1"), "{}", reply.head);
+    }
+    let line = server.logged(|line| line.contains("/hops"));
+    let record: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&record["client_ip"], &record["request_id"]),
+        (&"203.0.113.9".into(), &"theirs-1".into())
+    );
+    let named = ["-H", "Forwarded: for=203.0.113.9;proto=https"];
+    let reply = curl_http(server.http, "open.test", "/", &named);
+    assert_eq!(header(&reply, "x-forwarded-for"), "203.0.113.9, 127.0.0.1");
+    // That the client spoke https to somebody else is no https of ours.
+    let refused = curl_http(server.http, "app.test", "/", &["-H", "X-Forwarded-Proto: https"]);
+    assert_eq!(refused.code(), "403.4");
+    let script = ["-H", "X-Request-ID: <script>"];
+    let reply = curl_http(server.http, "app.test", "/", &script);
+    assert!(!reply.body.contains("script") && !reply.head.contains("script"), "{reply:?}");
+}
+
+#[test]
+fn anybody_else_is_not() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--trusted-proxies", "10.0.0.0/8", "--forwarded"]);
+    let told = [
+        "-H",
+        "X-Forwarded-For: 10.0.0.2",
+        "-H",
+        "X-Forwarded-Proto: https",
+        "-H",
+        "X-Request-ID: theirs-1",
+        "-H",
+        "Forwarded: for=10.0.0.2",
+    ];
+    let reply = curl_http(server.http, "open.test", "/", &told);
+    assert_eq!(header(&reply, "x-forwarded-for"), "127.0.0.1");
+    assert_eq!(header(&reply, "x-forwarded-proto"), "http");
+    assert_eq!(header(&reply, "forwarded"), "for=127.0.0.1;proto=http;host=\"open.test\"");
+    assert_ne!(header(&reply, "x-request-id"), "theirs-1");
+}
+
+#[test]
+fn the_source_of_a_proxy_header_may_be_a_trusted_proxy() {
+    let site = Site::with_alice(REQUIRE);
+    let options = ["--proxy-protocol-from", "127.0.0.1", "--trusted-proxies", "192.0.2.7"];
+    let server = start(&site, &options);
+    for (source, expected) in [("192.0.2.7", "203.0.113.9, 192.0.2.7"), ("192.0.2.8", "192.0.2.8")]
+    {
+        let first = format!("PROXY TCP4 {source} 10.0.0.1 50000 443\r\n");
+        let mut stream = connect(server.http, first.as_bytes());
+        let text = "GET / HTTP/1.1\r\nHost: open.test\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+        assert_eq!(header(&request(&mut stream, text), "x-forwarded-for"), expected);
+    }
+}
+
+#[test]
+fn one_client_takes_its_connections_and_leaves_the_others_theirs() {
+    let site = Site::with_alice(REQUIRE);
+    let options = ["--proxy-protocol-from", "127.0.0.1", "--max-connections-per-client", "3"];
+    let server = start(&site, &options);
+    let of = |source: &str| {
+        let first = format!("PROXY TCP6 {source} ::1 50000 443\r\n");
+        connect(server.http, first.as_bytes())
+    };
+    let mut held: Vec<TcpStream> = (1..=3).map(|at| of(&format!("2001:db8::{at}"))).collect();
+    for stream in &mut held {
+        assert_eq!(get(stream, "open.test", "/").status, 200);
+    }
+    assert!(is_closed(&mut of("2001:db8::4")), "of the same /64");
+    metric(&server, "certmap_connections_refused_total{reason=\"client\"} 1");
+    assert_eq!(get(&mut of("2001:db8:0:1::4"), "open.test", "/").status, 200);
+    drop(held.pop());
+    wait("a place", || {
+        let mut stream = of("2001:db8::4");
+        let text = b"GET / HTTP/1.1\r\nHost: open.test\r\n\r\n";
+        stream.write_all(text).is_ok() && reply(&mut stream).is_ok_and(|reply| reply.status == 200)
+    });
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_at_once() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--max-connections", "4"]);
+    let mut held: Vec<TcpStream> = (0..4).map(|_| connect(server.http, b"")).collect();
+    for stream in &mut held {
+        assert_eq!(get(stream, "open.test", "/").status, 200);
+    }
+    assert!(is_closed(&mut connect(server.http, b"")));
+    assert!(is_closed(&mut connect(server.https, b"")));
+    metric(&server, "certmap_connections_refused_total{reason=\"total\"} 2");
+    drop(held);
+    wait("a place", || curl_http(server.http, "open.test", "/", &[]).status == 200);
+}
+
+#[test]
+fn a_connection_ends_well_after_so_many_requests() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--max-requests-per-connection", "2"]);
+    let mut stream = connect(server.http, b"");
+    let heads = [(); 2].map(|()| get(&mut stream, "open.test", "/").head);
+    assert_eq!(heads.map(|head| head.contains("connection: close")), [false, true]);
+    assert!(is_closed(&mut stream));
+    for version in ["--http1.1", "--http2"] {
+        let mut command = Command::new("curl");
+        command.args(["-sS", version, "-w", "%{http_code}/%{num_connects} ", "--cacert"]);
+        command.arg(site.path("server-ca.crt"));
+        command.args(["--connect-to", &format!("::127.0.0.1:{}", server.https.port())]);
+        for _ in 0..5 {
+            command.args(["-o", "/dev/null", "https://open.test/"]);
+        }
+        assert_eq!(run(&mut command).1, "200/1 200/0 200/1 200/0 200/1 ", "{version}");
+    }
+}
+
+#[test]
+fn a_head_that_is_too_long_is_refused_over_both_versions() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--max-head-size", "16384", "--max-head-fields", "20"]);
+    let fields: Vec<String> = (0..21).map(|at| format!("X-Field-{at}: 1")).collect();
+    let many: Vec<&str> = fields.iter().flat_map(|field| ["-H", field.as_str()]).collect();
+    let long = format!("X-Long: {}", "x".repeat(17_000));
+    for version in ["--http1.1", "--http2"] {
+        let with = |further: &[&str]| {
+            curl(&site, server.https, "-", "open.test", "/", &[further, &[version]].concat()).status
+        };
+        assert_eq!(with(&[]), 200);
+        assert_eq!(with(&many), 431, "{version}");
+        assert_eq!(with(&["-H", &long]), 431, "{version}");
+    }
+}
+
+#[test]
+fn who_does_not_begin_is_not_waited_for() {
+    let site = Site::with_alice(REQUIRE);
+    let options = ["--handshake-timeout", "0.3", "--head-timeout", "0.3", "--idle-timeout", "0.3"];
+    let server = start(&site, &options);
+    for first in [&b""[..], b"\x16\x03\x01\x02"] {
+        assert!(is_closed(&mut connect(server.https, first)));
+    }
+    assert!(is_closed(&mut connect(server.http, b"")));
+    let mut slow = connect(server.http, b"GET / HTTP/1.1\r\nHost: open.test\r\nX-Slow: ");
+    let mut answer = Vec::new();
+    slow.read_to_end(&mut answer).unwrap();
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    // Over HTTP/2, and without ever answering to a GOAWAY.
+    let mut mute = connect(server.http, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    mute.read_to_end(&mut answer).unwrap();
+}
