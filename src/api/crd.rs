@@ -1,17 +1,47 @@
-//! The CustomResourceDefinition as text and as a schema.
+//! The CustomResourceDefinitions as text and as schemas.
 
 use kube::CustomResourceExt;
 use saphyr::{Scalar, Yaml, YamlEmitter};
 use serde_json::Value;
 
 use super::policy::CertMappingPolicy;
+use super::route_policy::RoutePolicy;
 
-/// The definition as YAML: what `crds/` holds and `certmap crds` prints.
+/// The kinds that certmap defines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CrdKind {
+    /// Who may come in.
+    CertMappingPolicy,
+    /// How requests are carried.
+    RoutePolicy,
+}
+
+impl CrdKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::CertMappingPolicy, Self::RoutePolicy];
+
+    /// In lower case and in the plural, as API servers and files name it.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::CertMappingPolicy => "certmappingpolicies",
+            Self::RoutePolicy => "routepolicies",
+        }
+    }
+}
+
+/// All definitions as YAML documents: what `certmap crds` prints.
 #[must_use]
-pub fn crd_yaml() -> String {
+pub fn crds_yaml() -> String {
+    CrdKind::ALL.map(crd_yaml).concat()
+}
+
+/// One definition as a YAML document: what a file of `crds/` holds.
+#[must_use]
+pub fn crd_yaml(kind: CrdKind) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail, and neither can serializing a definition that the program itself holds.
-    if YamlEmitter::new(&mut text).dump(&yaml(definition())).is_err() {
+    if YamlEmitter::new(&mut text).dump(&yaml(definition(kind))).is_err() {
         text.clear();
     }
     text.push('\n');
@@ -20,13 +50,18 @@ pub fn crd_yaml() -> String {
 
 /// The OpenAPI v3 schema of the version in use, as the API server applies it.
 #[must_use]
-pub fn schema() -> Value {
-    definition().pointer("/spec/versions/0/schema/openAPIV3Schema").cloned().unwrap_or_default()
+pub fn schema(kind: CrdKind) -> Value {
+    let schema = "/spec/versions/0/schema/openAPIV3Schema";
+    definition(kind).pointer(schema).cloned().unwrap_or_default()
 }
 
 /// Without `nullable`: the API server then drops a null before it judges, so that null and absent are one.
-fn definition() -> Value {
-    let mut crd = serde_json::to_value(CertMappingPolicy::crd()).unwrap_or_default();
+fn definition(kind: CrdKind) -> Value {
+    let crd = match kind {
+        CrdKind::CertMappingPolicy => CertMappingPolicy::crd(),
+        CrdKind::RoutePolicy => RoutePolicy::crd(),
+    };
+    let mut crd = serde_json::to_value(crd).unwrap_or_default();
     drop_nullable(&mut crd);
     crd
 }

@@ -1,4 +1,5 @@
-//! What people write: the `CertMappingPolicy` resource of group `certmap.dev`, as serde types, JSON schema and CEL.
+//! What people write: the resources `CertMappingPolicy` and `RoutePolicy` of group `certmap.dev`, as serde types, JSON
+//! schema and CEL.
 //!
 //! This room holds words, not behaviour: nothing here decides, compiles or reads anything. The words are IIS's where IIS
 //! has one (`sslFlags`, `oneToOne`, `permissionMode`, `certificateSubField`, …) and Kubernetes' elsewhere
@@ -16,13 +17,16 @@ mod mapping;
 mod policy;
 mod reference;
 mod reference_grant;
+mod route_backend;
+mod route_edits;
+mod route_policy;
 mod status;
 
 pub use active_directory::{ActiveDirectory, DirectoryBind, DirectoryCache, WeakMapping};
 pub use authentication::{Anonymous, AuthenticationModule, Basic, CredentialsRef, Reserved};
 pub use authorization::{Authorization, People};
 pub use bearer::{Bearer, CertificateBound, KeySetRef, KeySetSource, TokenAlgorithm};
-pub use crd::{crd_yaml, schema};
+pub use crd::{CrdKind, crd_yaml, crds_yaml, schema};
 pub use external::{External, OnRefusal, ServiceRef};
 pub use forward::{CertificateFormat, Domain, Forward, KeySecretRef, SignedIdentity, UserFormat};
 pub use mapping::{
@@ -34,7 +38,13 @@ pub use policy::{
 };
 pub use reference::{CaCertificateRef, ObjectKind};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
-pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus};
+pub use route_backend::{BackendTls, CookieAffinity, Ejection, LoadBalancing, Retry};
+pub use route_edits::{
+    Coding, Compression, Cors, ErrorPage, HeaderField, PageRef, PathRewrite, RequestHeaders,
+    ResponseHeaders, Rewrite,
+};
+pub use route_policy::{Limits, RateKey, RateLimit, RoutePolicy, RoutePolicySpec, Timeouts};
+pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus, RoutePolicyStatus};
 
 /// The API group of certmap's own kinds.
 pub const GROUP: &str = "certmap.dev";

@@ -31,6 +31,9 @@ pub struct CaCertificateRef {
     pub key: String,
 }
 
+/// How a duration is written (GEP-2257), longer than nothing.
+pub(super) const DURATION: &str = "^[1-9][0-9]{0,4}(h|m|s|ms)([0-9]{1,5}(h|m|s|ms)){0,3}$";
+
 /// The default of every `enabled` and the like.
 pub(super) fn yes() -> bool {
     true

@@ -20,6 +20,16 @@ pub struct CertMappingPolicyStatus {
     pub days_to_earliest_expiry: Option<i64>,
 }
 
+/// What became of a RoutePolicy.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutePolicyStatus {
+    /// One entry for each target and controller.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub ancestors: Vec<PolicyAncestorStatus>,
+}
+
 /// What became of a policy at one of its targets.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, Outcome, describe};
-use crate::compile::{Finding, ObjectKind, World};
+use crate::compile::{Finding, ObjectKind, ObjectName, Options, World};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Scope, Update, watch_cluster};
 use crate::status::{
@@ -129,10 +129,10 @@ async fn run(
         // One that waits already does for both.
         let _told = nudge.try_send(());
     };
-    let controller = control.options.controller_name.clone();
+    let options = &control.options;
     let writing = settings
         .write_status
-        .then(|| Writing::start(&client, &settings, controller, &metrics, Arc::new(again)));
+        .then(|| Writing::start(&client, &settings, options, &metrics, Arc::new(again)));
     let (writer, election) = writing.unzip();
     let mut plane = Plane {
         control,
@@ -220,6 +220,7 @@ struct Writing {
     /// Told which signing keys there should be.
     keys: Option<watch::Sender<WantedKeys>>,
     controller: String,
+    default_route_policy: Option<ObjectName>,
     identity: String,
 }
 
@@ -227,7 +228,7 @@ impl Writing {
     fn start(
         client: &Client,
         settings: &ClusterSettings,
-        controller: String,
+        options: &Options,
         metrics: &Arc<Metrics>,
         again: Arc<dyn Fn() + Send + Sync>,
     ) -> (Self, Running) {
@@ -277,7 +278,18 @@ impl Writing {
         let identity = settings.identity.clone();
         let said = Said::default();
         let addresses = known;
-        let writing = Self { outbox, leadership, said, addresses, keys, controller, identity };
+        let controller = options.controller_name.clone();
+        let default_route_policy = options.default_route_policy.clone();
+        let writing = Self {
+            outbox,
+            leadership,
+            said,
+            addresses,
+            keys,
+            controller,
+            default_route_policy,
+            identity,
+        };
         (writing, (stop, running))
     }
 
@@ -294,7 +306,8 @@ impl Writing {
             return;
         }
         let now = Timestamp::now();
-        let author = Author { controller_name: &self.controller, now };
+        let default_route_policy = self.default_route_policy.as_ref();
+        let author = Author { controller_name: &self.controller, now, default_route_policy };
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Outcome { findings, summaries, ours } = outcome;
         let patches = patches(world, findings, summaries, ours, addresses.as_deref(), &author);

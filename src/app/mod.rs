@@ -74,6 +74,8 @@ pub struct Rules {
     pub controller_name: String,
     /// The class that is ours by its name.
     pub class_name: String,
+    /// The route policy that says what others leave out.
+    pub default_route_policy: Option<ObjectName>,
     /// In whose name identities are signed.
     pub identity_issuer: String,
     /// The TLS Secret whose certificate is shown where there is none.
@@ -87,6 +89,7 @@ impl Default for Rules {
             external_names: false,
             controller_name: CONTROLLER_NAME.to_owned(),
             class_name: CLASS_NAME.to_owned(),
+            default_route_policy: None,
             identity_issuer: IDENTITY_ISSUER.to_owned(),
             default_certificate: None,
         }
@@ -262,6 +265,7 @@ pub fn options(directory: bool, rules: Rules) -> anyhow::Result<Options> {
         policy_required: rules.policy_required,
         external_names: rules.external_names,
         identity_issuer: rules.identity_issuer,
+        default_route_policy: rules.default_route_policy,
         default_certificate: rules.default_certificate,
         fallback_certificate: Arc::new(certified),
     })

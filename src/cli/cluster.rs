@@ -64,6 +64,9 @@ pub(super) struct RuleArguments {
     /// The TLS Secret whose certificate is shown for hosts without one
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
     default_tls_secret: Option<ObjectName>,
+    /// The RoutePolicy that says what others leave out, and all of it where none targets an Ingress
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
+    default_route_policy: Option<ObjectName>,
     /// In whose name identities are signed (iss of forward.signedIdentity)
     #[arg(long, value_name = "NAME", default_value = IDENTITY_ISSUER)]
     identity_issuer: String,
@@ -77,6 +80,7 @@ impl RuleArguments {
             controller_name: self.controller_name.clone(),
             class_name: self.ingress_class.clone(),
             default_certificate: self.default_tls_secret.clone(),
+            default_route_policy: self.default_route_policy.clone(),
             identity_issuer: self.identity_issuer.clone(),
         }
     }

@@ -18,7 +18,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::crd_yaml;
+use crate::api::crds_yaml;
 use crate::app::{self, Drain, Running, Settings, Source};
 use crate::compile::{Finding, World};
 use crate::proxy::Timeouts;
@@ -192,7 +192,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::SigningKey(arguments) => signing_key::run(&arguments),
         Command::Whoami(arguments) => runtime()?.block_on(whoami::serve(arguments)),
         Command::Crds => {
-            print(&crd_yaml())?;
+            print(&crds_yaml())?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -16,8 +16,9 @@ use crate::api::GROUP;
 pub(super) enum Dependency {
     ConfigMap(ObjectName, Option<Arc<ConfigMap>>),
     Secret(ObjectName, Option<Arc<Secret>>),
-    /// Whether policies of a namespace may refer to an object of another.
+    /// Whether policies of a kind and namespace may refer to an object of another namespace.
     Grant {
+        by: ObjectKind,
         from: String,
         kind: ObjectKind,
         to: ObjectName,
@@ -30,7 +31,9 @@ impl Dependency {
         match self {
             Self::ConfigMap(name, then) => same(then.as_ref(), world.config_maps.get(name)),
             Self::Secret(name, then) => same(then.as_ref(), world.secrets.get(name)),
-            Self::Grant { from, kind, to, then } => *then == is_granted(world, from, *kind, to),
+            Self::Grant { by, from, kind, to, then } => {
+                *then == is_granted(world, (*by, from), *kind, to)
+            }
         }
     }
 }
@@ -49,14 +52,21 @@ pub(super) fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
-/// Whether a ReferenceGrant lets the policies of a namespace refer to an object of another namespace.
-fn is_granted(world: &World, from: &str, kind: ObjectKind, to: &ObjectName) -> bool {
-    let kind = kind.to_string();
+/// Whether a ReferenceGrant lets the policies of a kind and namespace refer to an object of another namespace.
+fn is_granted(
+    world: &World,
+    (by, from): (ObjectKind, &str),
+    kind: ObjectKind,
+    to: &ObjectName,
+) -> bool {
+    let (by, kind) = (by.to_string(), kind.to_string());
     let grants = world.reference_grants.iter().filter(|(name, _)| name.namespace == to.namespace);
     grants.into_iter().any(|(_, grant)| {
-        let from_us = grant.spec.from.iter().any(|who| {
-            who.group == GROUP && who.kind == "CertMappingPolicy" && who.namespace == from
-        });
+        let from_us = grant
+            .spec
+            .from
+            .iter()
+            .any(|who| who.group == GROUP && who.kind == by && who.namespace == from);
         let to_it = grant.spec.to.iter().any(|what| {
             what.group.is_empty()
                 && what.kind == kind
@@ -69,12 +79,19 @@ fn is_granted(world: &World, from: &str, kind: ObjectKind, to: &ObjectName) -> b
 /// Looks objects up and remembers what it looked for.
 pub(super) struct Lookup<'a> {
     world: &'a World,
+    /// The kind of policy that looks.
+    by: ObjectKind,
     seen: RefCell<Vec<Dependency>>,
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(world: &'a World) -> Self {
-        Self { world, seen: RefCell::default() }
+        Self::by(ObjectKind::CertMappingPolicy, world)
+    }
+
+    /// In the name of a kind of policy: grants are given to one.
+    pub(super) fn by(by: ObjectKind, world: &'a World) -> Self {
+        Self { world, by, seen: RefCell::default() }
     }
 
     /// The object that a policy of namespace `from` refers to.
@@ -92,14 +109,15 @@ impl<'a> Lookup<'a> {
         if to.namespace == from {
             return Ok(to);
         }
-        let then = is_granted(self.world, from, kind, &to);
-        let grant = Dependency::Grant { from: from.to_owned(), kind, to: to.clone(), then };
+        let by = self.by;
+        let then = is_granted(self.world, (by, from), kind, &to);
+        let grant = Dependency::Grant { by, from: from.to_owned(), kind, to: to.clone(), then };
         self.seen.borrow_mut().push(grant);
         if then {
             return Ok(to);
         }
         Err(format!(
-            "{kind} {to} may not be referred to from namespace {from}: create a ReferenceGrant in namespace {} from CertMappingPolicy in {from} to {kind} {name}",
+            "{kind} {to} may not be referred to from namespace {from}: create a ReferenceGrant in namespace {} from {by} in {from} to {kind} {name}",
             to.namespace
         ))
     }

@@ -46,4 +46,15 @@ impl Finding {
             message: message.into(),
         }
     }
+    /// Of a route policy, at all its targets.
+    pub(super) fn of_route_policy(
+        policy: &ObjectName,
+        severity: Severity,
+        field: impl Into<String>,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let object = ObjectRef { kind: ObjectKind::RoutePolicy, name: policy.clone() };
+        Self { object, ..Self::of_policy(policy, severity, field, reason, message) }
+    }
 }

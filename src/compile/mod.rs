@@ -6,6 +6,7 @@
 
 mod account;
 mod attach;
+mod backend_tls;
 mod backends;
 mod bearer;
 mod certificates;
@@ -20,6 +21,9 @@ mod mappings;
 mod options;
 mod policy;
 mod references;
+mod route_parts;
+mod route_policies;
+mod route_values;
 mod server_certificates;
 mod share;
 mod signing;
@@ -43,6 +47,7 @@ use backends::{Backends, KeptBackends, Reached};
 use certificates::LastGood;
 use classes::{Belonging, belonging};
 use hosts::{KeptHosts, KeptTls, hosts};
+use route_policies::{KeptRoutePolicies, RoutePolicies};
 use server_certificates::{KeptCertificates, ServerCertificateReader};
 use share::Share;
 
@@ -53,6 +58,7 @@ use crate::snapshot::{IdentityHeaders, Snapshot};
 #[derive(Clone, Debug, Default)]
 pub struct Reuse {
     policies: KeptPolicies,
+    route_policies: KeptRoutePolicies,
     backends: KeptBackends,
     certificates: KeptCertificates,
     shares: HashMap<ObjectName, Arc<Share>>,
@@ -95,6 +101,11 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     let mut attachments =
         Attachments::new(world, options, &previous.policies, previous.last_good.clone());
+    // Of every policy, in force or not: a name that identifies does so on every route.
+    let headers = world.policies.values().flat_map(PolicyObject::identity_headers);
+    let identity_headers = IdentityHeaders::new(headers);
+    let mut routing =
+        RoutePolicies::new(world, options, &identity_headers, &previous.route_policies);
     let mut backends = Backends::new(world, options, &previous.backends);
     let mut server_certificates = ServerCertificateReader::new(world, &previous.certificates);
     let mut findings = Vec::new();
@@ -103,8 +114,11 @@ pub fn compile(
         match belonging(world, options, ingress) {
             Belonging::Ours(class) => {
                 let guard = attachments.guard(name, ingress, class);
+                let (settings, shut) = routing.of(name, &mut attachments.last_good);
+                let guard = shut.filter(|_| !matches!(guard, Guard::Shut { .. })).unwrap_or(guard);
+                let standing = (guard, settings);
                 let earlier = previous.shares.get(name);
-                shares.push(Share::of(name, ingress, guard, &mut backends, earlier));
+                shares.push(Share::of(name, ingress, standing, &mut backends, earlier));
                 server_certificates.take(name, ingress);
             }
             Belonging::Other(class) => findings.extend(passed_over(name, class, options)),
@@ -115,12 +129,12 @@ pub fn compile(
     findings.extend(hosts::findings(&hosts));
     findings.extend(unprotected(&shares));
     attachments.unattached();
+    routing.unattached(&attachments.met, &mut attachments.last_good);
     let (certificates, expiries) = server_certificates.table(options);
     findings.append(&mut attachments.findings);
+    findings.append(&mut routing.findings);
+    let route_policies = routing.kept;
     findings.append(&mut server_certificates.findings);
-    // Of every policy, in force or not: a name that identifies does so on every route.
-    let headers = world.policies.values().flat_map(PolicyObject::identity_headers);
-    let identity_headers = IdentityHeaders::new(headers);
     let policies = policies_of(&shares);
     let externals = external::externals(&policies, &mut backends);
     findings.extend(externals.findings);
@@ -141,6 +155,7 @@ pub fn compile(
     let summaries = summaries.collect();
     let reuse = Reuse {
         policies: attachments.kept,
+        route_policies,
         last_good: attachments.last_good,
         backends: backends.kept,
         certificates: server_certificates.kept,

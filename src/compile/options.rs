@@ -21,6 +21,8 @@ pub struct Options {
     pub external_names: bool,
     /// In whose name identities are signed.
     pub identity_issuer: String,
+    /// The route policy that says what others leave out, and all of it where no other targets an Ingress.
+    pub default_route_policy: Option<ObjectName>,
     /// Shown to clients whose host has no certificate, if it can be read.
     pub default_certificate: Option<ObjectName>,
     /// Shown to clients where there is nothing better.

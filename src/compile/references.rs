@@ -1,7 +1,7 @@
 //! Which ConfigMaps and Secrets an object refers to: a source needs to hold no others.
 
 use super::world::{Object, ObjectKind, ObjectName, ObjectRef};
-use crate::api::{self, CertMappingPolicy};
+use crate::api::{self, CertMappingPolicy, RoutePolicy};
 
 /// The ConfigMaps, Secrets and Services that an object refers to, whether or not they exist and may be referred to.
 #[must_use]
@@ -9,6 +9,7 @@ pub fn references(object: &Object) -> Vec<ObjectRef> {
     let mut found = match object {
         Object::Ingress(ingress) => of_ingress(ingress),
         Object::Policy(policy) => of_policy(policy),
+        Object::RoutePolicy(policy) => of_route_policy(policy),
         Object::ConfigMap(_)
         | Object::EndpointSlice(_)
         | Object::IngressClass(_)
@@ -81,6 +82,26 @@ fn of_policy(policy: &CertMappingPolicy) -> Vec<ObjectRef> {
     cas.chain(certificates).chain(accounts).chain(modules).chain(signing).collect()
 }
 
+fn of_route_policy(policy: &RoutePolicy) -> Vec<ObjectRef> {
+    let home = policy.metadata.namespace.as_deref().unwrap_or_default();
+    let to = |kind, name: &str| ObjectRef { kind, name: ObjectName::new(home, name) };
+    let tls = policy.spec.backend_tls.iter();
+    let cas = tls.clone().flat_map(|tls| &tls.ca_certificate_refs).map(|it| ObjectRef {
+        kind: match it.kind {
+            api::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
+            api::ObjectKind::Secret => ObjectKind::Secret,
+        },
+        name: ObjectName::new(it.namespace.as_deref().unwrap_or(home), &it.name),
+    });
+    let clients = tls.filter_map(|tls| tls.client_certificate_ref.as_ref());
+    let affinity = policy.spec.load_balancing.iter().filter_map(|it| it.cookie_affinity.as_ref());
+    let secrets = clients.chain(affinity.map(|affinity| &affinity.key_secret_ref));
+    let secrets = secrets.map(|it| to(ObjectKind::Secret, &it.name));
+    let pages = policy.spec.error_pages.iter().flatten();
+    let pages = pages.map(|page| to(ObjectKind::ConfigMap, &page.config_map_ref.name));
+    cas.chain(secrets).chain(pages).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -129,6 +150,29 @@ mod tests {
                 "Service auth/verify"
             ]
         );
+    }
+
+    #[test]
+    fn a_route_policy_refers_to_its_cas_certificate_key_and_pages() {
+        let policy = json!({
+            "apiVersion": "certmap.dev/v1alpha1", "kind": "RoutePolicy", "metadata": {"name": "r", "namespace": "web"},
+            "spec": {
+                "backendTLS": {
+                    "hostname": "app", "caCertificateRefs": [{"kind": "ConfigMap", "name": "ca", "namespace": "infra"}],
+                    "clientCertificateRef": {"name": "client"},
+                },
+                "loadBalancing": {"cookieAffinity": {"keySecretRef": {"name": "affinity"}}},
+                "errorPages": [{"codes": ["5xx"], "configMapRef": {"name": "pages", "key": "sorry.html"}}],
+            },
+        });
+        let policy = Object::RoutePolicy(Arc::new(serde_json::from_value(policy).unwrap()));
+        let expected = [
+            "ConfigMap infra/ca",
+            "ConfigMap web/pages",
+            "Secret web/affinity",
+            "Secret web/client",
+        ];
+        assert_eq!(names(&policy), expected);
     }
 
     #[test]

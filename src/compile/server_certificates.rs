@@ -140,7 +140,11 @@ impl<'a> ServerCertificateReader<'a> {
     }
 }
 
-fn certified_key(secret: &Secret) -> Result<CertifiedKey, String> {
+/// The certificate of a TLS Secret, with its key.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn certified_key(secret: &Secret) -> Result<CertifiedKey, String> {
     let key = |key: &str| {
         let bytes =
             secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());

@@ -1,6 +1,6 @@
 //! One Ingress's share: its routes, host by host, and what there is to say of them.
 //!
-//! A share is made again only when its Ingress, what stands before it, or one of its backends is another.
+//! A share is made again only when its Ingress, what stands before it, how it is carried, or one of its backends is another.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Share {
     pub(super) fn of(
         name: &ObjectName,
         ingress: &Arc<Ingress>,
-        guard: Guard,
+        (guard, settings): (Guard, Arc<RouteSettings>),
         backends: &mut Backends<'_>,
         earlier: Option<&Arc<Self>>,
     ) -> Arc<Self> {
@@ -55,6 +55,7 @@ impl Share {
         let is_same = |share: &&Arc<Self>| {
             Arc::ptr_eq(&share.ingress, ingress)
                 && share.guard.is_same(&guard)
+                && Arc::ptr_eq(&share.settings, &settings)
                 && share.backends.len() == reachable.len()
                 && share.backends.iter().zip(&reachable).all(|(then, now)| Arc::ptr_eq(then, now))
         };
@@ -65,7 +66,7 @@ impl Share {
             name: name.clone(),
             ingress: ingress.clone(),
             guard,
-            settings: Arc::default(),
+            settings,
             backends: reachable,
             entries: Vec::new(),
             ways: Vec::new(),

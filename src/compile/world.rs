@@ -9,7 +9,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalancerStatus};
 use kube::core::ObjectMeta;
 
-use crate::api::{CertMappingPolicy, CertMappingPolicyStatus, ReferenceGrant};
+use crate::api::{
+    CertMappingPolicy, CertMappingPolicyStatus, ReferenceGrant, RoutePolicy, RoutePolicyStatus,
+};
 
 /// The kinds that are read.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -26,6 +28,8 @@ pub enum ObjectKind {
     IngressClass,
     /// gateway.networking.k8s.io/v1beta1.
     ReferenceGrant,
+    /// certmap.dev/v1alpha1.
+    RoutePolicy,
     /// v1.
     Secret,
     /// v1.
@@ -37,6 +41,12 @@ impl ObjectKind {
     #[must_use]
     pub fn is_namespaced(self) -> bool {
         self != Self::IngressClass
+    }
+
+    /// Whether it is one of certmap's own, which say what happens at Ingresses.
+    #[must_use]
+    pub fn is_policy(self) -> bool {
+        matches!(self, Self::CertMappingPolicy | Self::RoutePolicy)
     }
 }
 
@@ -97,11 +107,11 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// A policy, or what is left of one that cannot be read.
+/// A policy of either kind, or what is left of one that cannot be read.
 #[derive(Clone, Debug)]
-pub enum PolicyObject {
+pub enum PolicyObject<P = CertMappingPolicy> {
     /// As written.
-    Readable(Arc<CertMappingPolicy>),
+    Readable(Arc<P>),
     /// It cannot be read and never could: the Ingresses that it names are refused.
     Unreadable {
         /// Names of Ingresses in its namespace, as far as they can be made out.
@@ -144,6 +154,8 @@ pub enum Object {
     IngressClass(Arc<IngressClass>),
     /// A ReferenceGrant.
     ReferenceGrant(Arc<ReferenceGrant>),
+    /// A route policy that was read.
+    RoutePolicy(Arc<RoutePolicy>),
     /// A Secret.
     Secret(Arc<Secret>),
     /// A Service.
@@ -161,6 +173,7 @@ impl Object {
             Self::Ingress(object) => (ObjectKind::Ingress, &object.metadata),
             Self::IngressClass(object) => (ObjectKind::IngressClass, &object.metadata),
             Self::ReferenceGrant(object) => (ObjectKind::ReferenceGrant, &object.metadata),
+            Self::RoutePolicy(object) => (ObjectKind::RoutePolicy, &object.metadata),
             Self::Secret(object) => (ObjectKind::Secret, &object.metadata),
             Self::Service(object) => (ObjectKind::Service, &object.metadata),
         };
@@ -183,6 +196,8 @@ pub struct World {
     pub ingress_classes: BTreeMap<ObjectName, Arc<IngressClass>>,
     /// Which objects may be referred to from which namespaces.
     pub reference_grants: BTreeMap<ObjectName, Arc<ReferenceGrant>>,
+    /// Route policies.
+    pub route_policies: BTreeMap<ObjectName, PolicyObject<RoutePolicy>>,
     /// Secrets.
     pub secrets: BTreeMap<ObjectName, Arc<Secret>>,
     /// Services.
@@ -200,8 +215,10 @@ pub struct World {
 pub struct Statuses {
     /// Of policies, everybody's entries.
     pub policies: BTreeMap<ObjectName, CertMappingPolicyStatus>,
+    /// Of route policies, everybody's entries.
+    pub route_policies: BTreeMap<ObjectName, RoutePolicyStatus>,
     /// Which state of a policy was seen last: a status is written onto that one, or not at all.
-    pub versions: BTreeMap<ObjectName, String>,
+    pub versions: BTreeMap<ObjectRef, String>,
     /// `status.loadBalancer` of Ingresses.
     pub ingresses: BTreeMap<ObjectName, IngressLoadBalancerStatus>,
 }
@@ -219,8 +236,21 @@ impl World {
             Object::Ingress(object) => drop(self.ingresses.insert(name, object)),
             Object::IngressClass(object) => drop(self.ingress_classes.insert(name, object)),
             Object::ReferenceGrant(object) => drop(self.reference_grants.insert(name, object)),
+            Object::RoutePolicy(object) => {
+                drop(self.route_policies.insert(name, PolicyObject::Readable(object)))
+            }
             Object::Secret(object) => drop(self.secrets.insert(name, object)),
             Object::Service(object) => drop(self.services.insert(name, object)),
+        }
+    }
+
+    /// Notes a policy that never could be read, and the Ingresses that it names.
+    pub fn put_unreadable(&mut self, policy: &ObjectRef, targets: Vec<String>) {
+        let name = policy.name.clone();
+        if policy.kind == ObjectKind::RoutePolicy {
+            drop(self.route_policies.insert(name, PolicyObject::Unreadable { targets }));
+        } else if policy.kind == ObjectKind::CertMappingPolicy {
+            drop(self.policies.insert(name, PolicyObject::Unreadable { targets }));
         }
     }
 }
@@ -246,6 +276,10 @@ impl World {
             ObjectKind::ReferenceGrant => {
                 self.reference_grants.get(name).cloned().map(Object::ReferenceGrant)
             }
+            ObjectKind::RoutePolicy => match self.route_policies.get(name)? {
+                PolicyObject::Readable(policy) => Some(Object::RoutePolicy(policy.clone())),
+                PolicyObject::Unreadable { .. } => None,
+            },
             ObjectKind::Secret => self.secrets.get(name).cloned().map(Object::Secret),
             ObjectKind::Service => self.services.get(name).cloned().map(Object::Service),
         }
@@ -257,7 +291,7 @@ impl World {
         match reference.kind {
             ObjectKind::CertMappingPolicy => {
                 self.statuses.policies.remove(name);
-                self.statuses.versions.remove(name);
+                self.statuses.versions.remove(reference);
                 self.policies.remove(name).is_some()
             }
             ObjectKind::ConfigMap => self.config_maps.remove(name).is_some(),
@@ -268,6 +302,11 @@ impl World {
             }
             ObjectKind::IngressClass => self.ingress_classes.remove(name).is_some(),
             ObjectKind::ReferenceGrant => self.reference_grants.remove(name).is_some(),
+            ObjectKind::RoutePolicy => {
+                self.statuses.route_policies.remove(name);
+                self.statuses.versions.remove(reference);
+                self.route_policies.remove(name).is_some()
+            }
             ObjectKind::Secret => self.secrets.remove(name).is_some(),
             ObjectKind::Service => self.services.remove(name).is_some(),
         }
@@ -286,6 +325,7 @@ impl World {
         add(&mut self.ingresses, other.ingresses);
         add(&mut self.ingress_classes, other.ingress_classes);
         add(&mut self.reference_grants, other.reference_grants);
+        add(&mut self.route_policies, other.route_policies);
         add(&mut self.secrets, other.secrets);
         add(&mut self.services, other.services);
         self.incomplete |= other.incomplete;

@@ -39,6 +39,8 @@ pub enum DenialCode {
     KeysUnavailable,
     /// 503.95: an external service gives no answer that can be followed.
     ExternalUnavailable,
+    /// 503.96: how requests are to be carried cannot be made out.
+    RoutePolicyUnusable,
 }
 
 impl DenialCode {
@@ -65,6 +67,7 @@ impl DenialCode {
             Self::DirectoryUnavailable => (503, 93, "503.93", "Directory unavailable"),
             Self::KeysUnavailable => (503, 94, "503.94", "Keys unavailable"),
             Self::ExternalUnavailable => (503, 95, "503.95", "External unavailable"),
+            Self::RoutePolicyUnusable => (503, 96, "503.96", "Route policy unusable"),
         }
     }
 
@@ -116,6 +119,7 @@ impl DenialCode {
             Self::ExternalUnavailable => {
                 "The service that decides on access cannot be asked at the moment: try again soon."
             }
+            Self::RoutePolicyUnusable => "The route policy for this page cannot be put in force.",
         }
     }
 

@@ -50,6 +50,7 @@ fn route((path, route): (&PathPattern, &Route)) -> Value {
         "pathType": kind,
         "ingress": &*route.ingress,
         "policies": guard,
+        "routePolicy": Some(&*route.settings.name).filter(|name| !name.is_empty()),
         "backend": &*route.backend.name,
         "endpoints": endpoints(&route.backend.target),
     })

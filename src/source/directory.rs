@@ -10,7 +10,7 @@ use super::manifest;
 use super::problem::Problem;
 use super::reading::{Reading, Targets};
 use super::schema::PolicySchema;
-use crate::compile::{Object, ObjectKind, ObjectRef, PolicyObject, World};
+use crate::compile::{Object, ObjectKind, ObjectRef, World};
 
 /// Larger files are no manifests.
 const LONGEST_FILE: u64 = 64 * 1024 * 1024;
@@ -160,10 +160,12 @@ impl Directory {
                 let problems = problems.collect();
                 let objects: Vec<(ObjectRef, Kept)> =
                     readings.into_iter().filter_map(|reading| self.keep(reading)).collect();
-                let partial =
-                    |kept: &Kept| matches!(kept, Kept::Unreadable { targets } if targets.partial);
+                let partial = |(object, kept): &(ObjectRef, Kept)| {
+                    object.kind == ObjectKind::CertMappingPolicy
+                        && matches!(kept, Kept::Unreadable { targets } if targets.partial)
+                };
                 // Whom it was to protect is not known: at the start, it could be any.
-                let suspect = self.first && objects.iter().any(|(_, kept)| partial(kept));
+                let suspect = self.first && objects.iter().any(partial);
                 self.files
                     .insert(path, FileState { stamp, objects, problems, suspect, missing: None });
                 true
@@ -204,10 +206,10 @@ impl Directory {
             }
             Reading::Broken { object, targets } => match self.good.get(&object) {
                 Some(good) => Some((object, Kept::Good(good.clone()))),
-                None if object.kind == ObjectKind::CertMappingPolicy => {
-                    Some((object, Kept::Unreadable { targets }))
+                None => {
+                    let refuses = object.kind.is_policy();
+                    refuses.then_some((object, Kept::Unreadable { targets }))
                 }
-                None => None,
             },
         }
     }
@@ -252,9 +254,7 @@ impl Directory {
                         world.apply(object.clone());
                     }
                     Kept::Unreadable { targets } => {
-                        let unreadable =
-                            PolicyObject::Unreadable { targets: targets.names.clone() };
-                        drop(world.policies.insert(reference.name.clone(), unreadable));
+                        world.put_unreadable(reference, targets.names.clone());
                     }
                 }
             }

@@ -102,12 +102,8 @@ fn read_object(
         Meant::Other => return Ok((None, Vec::new())),
     };
     let targets = salvage(&value);
-    let errors = if object.kind == ObjectKind::CertMappingPolicy {
-        schema.check(&value)
-    } else {
-        Vec::new()
-    };
-    let problems: Vec<ReadProblem> = errors
+    let problems: Vec<ReadProblem> = schema
+        .check(object.kind, &value)
         .into_iter()
         .map(|error| problem(Some(object.clone()), &error.field, error.message))
         .collect();
@@ -178,11 +174,20 @@ fn known_kind(version: &str, kind: &str) -> Option<(ObjectKind, &'static str)> {
         ("gateway.networking.k8s.io", "ReferenceGrant") => {
             (ObjectKind::ReferenceGrant, "gateway.networking.k8s.io/v1beta1")
         }
-        (group, kind) if group == GROUP || distance(kind, "CertMappingPolicy") <= 4 => {
-            (ObjectKind::CertMappingPolicy, "certmap.dev/v1alpha1")
-        }
-        _ => return None,
+        (group, kind) => (policy_kind(group, kind)?, "certmap.dev/v1alpha1"),
     })
+}
+
+/// Which of certmap's own kinds is meant. Others may have a RoutePolicy too.
+fn policy_kind(group: &str, kind: &str) -> Option<ObjectKind> {
+    let to_mapping = distance(kind, "CertMappingPolicy");
+    let to_route = distance(kind, "RoutePolicy");
+    let is_ours = group.is_empty() || distance(group, GROUP) <= 3;
+    if to_route < to_mapping && (group == GROUP || is_ours && to_route <= 3) {
+        Some(ObjectKind::RoutePolicy)
+    } else {
+        (group == GROUP || to_mapping <= 4).then_some(ObjectKind::CertMappingPolicy)
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +260,24 @@ mod tests {
                 "nothing can be said of the file: {slip}"
             );
         }
+    }
+
+    #[test]
+    fn a_slip_in_the_kind_of_a_route_policy_neither_and_others_have_one_too() {
+        let policy = "apiVersion: certmap.dev/v1alpha1\nkind: RoutePolicy\nmetadata: {name: r}\nspec: {targetRefs: [{name: shop}]}\n";
+        for (good, slip) in [
+            ("v1alpha1", "v1beta1"),
+            ("certmap.dev", "certmap.de"),
+            ("RoutePolicy", "RoutingPolicy"),
+            ("apiVersion", "apiversion"),
+        ] {
+            let (readings, problems) = read_ok(&policy.replace(good, slip));
+            let [Reading::Broken { object, targets }] = &readings[..] else { panic!("{slip}") };
+            assert_eq!(object.kind, ObjectKind::RoutePolicy, "{slip}");
+            assert_eq!((&*targets.names, problems.len()), (&["shop".to_owned()][..], 1), "{slip}");
+        }
+        let (readings, problems) = read_ok(&policy.replace("certmap.dev", "mesh.example.org"));
+        assert!(readings.is_empty() && problems.is_empty());
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(super) fn typed(object: &ObjectRef, mut value: Value) -> Result<Object, (Str
         ObjectKind::Ingress => Object::Ingress(deserialize(value)?),
         ObjectKind::IngressClass => Object::IngressClass(deserialize(value)?),
         ObjectKind::ReferenceGrant => Object::ReferenceGrant(deserialize(value)?),
+        ObjectKind::RoutePolicy => Object::RoutePolicy(deserialize(value)?),
         ObjectKind::Secret => Object::Secret(deserialize(value)?),
         ObjectKind::Service => Object::Service(deserialize(value)?),
     })

@@ -1,4 +1,4 @@
-//! A `CertMappingPolicy` against its schema and its CEL rules: what an API server would do before storing it.
+//! A policy of either kind against its schema and its CEL rules: what an API server would do before storing it.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,8 @@ use jsonschema::{ValidationError, Validator};
 use kube::core::cel::{self, CompiledSchema};
 use serde_json::{Map, Value, json};
 
-use crate::api;
+use crate::api::{self, CrdKind};
+use crate::compile::ObjectKind;
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 /// More problems than this in one object do not help anybody.
@@ -20,16 +21,45 @@ pub(super) struct FieldError {
     pub(super) message: String,
 }
 
-/// The schema, ready to judge.
+/// The schemas of certmap's own kinds, ready to judge.
 pub(super) struct PolicySchema {
+    mapping: KindSchema,
+    route: KindSchema,
+}
+
+impl PolicySchema {
+    pub(super) fn new() -> Self {
+        Self {
+            mapping: KindSchema::new(api::schema(CrdKind::CertMappingPolicy)),
+            route: KindSchema::new(api::schema(CrdKind::RoutePolicy)),
+        }
+    }
+
+    /// Everything that is wrong with an object, in the order of its fields; of other kinds nothing is known.
+    pub(super) fn check(&self, kind: ObjectKind, object: &Value) -> Vec<FieldError> {
+        match kind {
+            ObjectKind::CertMappingPolicy => self.mapping.check(object),
+            ObjectKind::RoutePolicy => self.route.check(object),
+            ObjectKind::ConfigMap
+            | ObjectKind::EndpointSlice
+            | ObjectKind::Ingress
+            | ObjectKind::IngressClass
+            | ObjectKind::ReferenceGrant
+            | ObjectKind::Secret
+            | ObjectKind::Service => Vec::new(),
+        }
+    }
+}
+
+/// The schema of one kind.
+struct KindSchema {
     schema: Value,
     structure: Option<Validator>,
     rules: CompiledSchema,
 }
 
-impl PolicySchema {
-    pub(super) fn new() -> Self {
-        let schema = api::schema();
+impl KindSchema {
+    fn new(schema: Value) -> Self {
         let mut closed = schema.clone();
         close(&mut closed);
         // Kubernetes lets an object have these, and says so nowhere in the schema.
@@ -46,7 +76,7 @@ impl PolicySchema {
     }
 
     /// Everything that is wrong with a policy, in the order of its fields.
-    pub(super) fn check(&self, policy: &Value) -> Vec<FieldError> {
+    fn check(&self, policy: &Value) -> Vec<FieldError> {
         let Some(structure) = &self.structure else {
             return vec![FieldError {
                 field: String::new(),
@@ -257,7 +287,7 @@ mod tests {
     fn errors(spec: &Value) -> Vec<String> {
         let policy = json!({"apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy", "metadata": {"name": "p"}, "spec": spec});
         PolicySchema::new()
-            .check(&policy)
+            .check(ObjectKind::CertMappingPolicy, &policy)
             .into_iter()
             .map(|e| format!("{}: {}", e.field, e.message))
             .collect()

@@ -98,11 +98,12 @@ fn regarding(world: &World, reference: &ObjectRef) -> Option<ObjectReference> {
         Object::Ingress(object) => object.metadata.clone(),
         Object::IngressClass(object) => object.metadata.clone(),
         Object::ReferenceGrant(object) => object.metadata.clone(),
+        Object::RoutePolicy(object) => object.metadata.clone(),
         Object::Secret(object) => object.metadata.clone(),
         Object::Service(object) => object.metadata.clone(),
     };
     let version = match reference.kind {
-        ObjectKind::CertMappingPolicy => "certmap.dev/v1alpha1",
+        ObjectKind::CertMappingPolicy | ObjectKind::RoutePolicy => "certmap.dev/v1alpha1",
         ObjectKind::Ingress | ObjectKind::IngressClass => "networking.k8s.io/v1",
         ObjectKind::EndpointSlice => "discovery.k8s.io/v1",
         ObjectKind::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",

@@ -8,9 +8,12 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::{AncestorRef, CertMappingPolicyStatus, GROUP, PolicyAncestorStatus};
+use crate::api::{
+    AncestorRef, CertMappingPolicyStatus, GROUP, PolicyAncestorStatus, RoutePolicy,
+    RoutePolicyStatus,
+};
 use crate::compile::{
-    Finding, ObjectKind, ObjectName, PolicyObject, PolicySummary, Severity, World,
+    Finding, ObjectKind, ObjectName, ObjectRef, PolicyObject, PolicySummary, Severity, World,
 };
 
 /// More findings than this in one message help nobody.
@@ -24,20 +27,24 @@ const NOT_ACCEPTED: &[&str] = &["Invalid", "Unreadable", "Conflicted", "TargetNo
 /// Findings about objects that a policy refers to.
 const REFERENCES: &[&str] = &[
     "AccountUnusable",
+    "AffinityKeyUnusable",
+    "BackendTLSUnusable",
     "CABundleInvalid",
     "CABundleUnresolved",
     "CertificateInvalid",
     "CertificateUnresolved",
+    "ClientCertificateInvalid",
     "CredentialsUnusable",
     "DirectoryUnusable",
+    "ErrorPageUnresolved",
     "ExternalUnresolved",
     "KeysUnresolved",
     "NoTrust",
     "SigningKeyIgnored",
     "SigningKeyUnusable",
 ];
-/// Findings that leave a policy in force that admits nobody, or nobody by a certificate.
-const CLOSED: &[&str] = &["NoTrust", "SigningKeyUnusable"];
+/// Findings that leave a policy in force that admits nobody, nobody by a certificate, or lets nothing be sent.
+const CLOSED: &[&str] = &["BackendTLSUnusable", "NoTrust", "SigningKeyUnusable"];
 
 /// Warnings about doors that stand open: said even where all is as it was written.
 const OPEN_DOORS: &[&str] = &["AnonymousFallback"];
@@ -49,6 +56,8 @@ pub struct Author<'a> {
     pub controller_name: &'a str,
     /// Now.
     pub now: Timestamp,
+    /// The route policy that is the default of every class of ours.
+    pub default_route_policy: Option<&'a ObjectName>,
 }
 
 /// A status that is to be written.
@@ -60,6 +69,15 @@ pub enum Patch {
         name: ObjectName,
         /// What is to stand there.
         status: CertMappingPolicyStatus,
+        /// The `resourceVersion` that the other entries were read from.
+        version: Option<String>,
+    },
+    /// Of a route policy, likewise.
+    RoutePolicy {
+        /// Which.
+        name: ObjectName,
+        /// What is to stand there.
+        status: RoutePolicyStatus,
         /// The `resourceVersion` that the other entries were read from.
         version: Option<String>,
     },
@@ -82,17 +100,28 @@ pub fn patches(
     addresses: Option<&[IngressLoadBalancerIngress]>,
     author: &Author<'_>,
 ) -> Vec<Patch> {
-    let mut by_policy: HashMap<&ObjectName, Vec<&Finding>> = HashMap::new();
-    for finding in findings.iter().filter(|it| it.object.kind == ObjectKind::CertMappingPolicy) {
-        by_policy.entry(&finding.object.name).or_default().push(finding);
+    let mut by_policy: HashMap<&ObjectRef, Vec<&Finding>> = HashMap::new();
+    for finding in findings.iter().filter(|it| it.object.kind.is_policy()) {
+        by_policy.entry(&finding.object).or_default().push(finding);
     }
+    let of = |kind, name: &ObjectName| ObjectRef { kind, name: name.clone() };
+    let found = |object: &ObjectRef| by_policy.get(object).map(Vec::as_slice).unwrap_or_default();
     let policies = world.policies.iter().filter_map(|(name, object)| {
-        let findings = by_policy.get(name).map(Vec::as_slice).unwrap_or_default();
+        let reference = of(ObjectKind::CertMappingPolicy, name);
         let there = world.statuses.policies.get(name).cloned().unwrap_or_default();
-        let policy = Policy { name, object, findings, summary: summaries.get(name).copied(), ours };
-        let status = policy.status(world, &there, author);
-        let version = world.statuses.versions.get(name).cloned();
+        let policy = Policy::mapping(name, object, found(&reference), summaries.get(name), ours);
+        let status = policy.mapping_status(world, &there, summaries.get(name), author);
+        let version = world.statuses.versions.get(&reference).cloned();
         (status != there).then(|| Patch::Policy { name: name.clone(), status, version })
+    });
+    let route_policies = world.route_policies.iter().filter_map(|(name, object)| {
+        let reference = of(ObjectKind::RoutePolicy, name);
+        let there = world.statuses.route_policies.get(name).cloned().unwrap_or_default();
+        let policy = Policy::route(name, object, found(&reference), ours);
+        let status =
+            RoutePolicyStatus { ancestors: policy.entries(world, &there.ancestors, author) };
+        let version = world.statuses.versions.get(&reference).cloned();
+        (status != there).then(|| Patch::RoutePolicy { name: name.clone(), status, version })
     });
     let ingresses = addresses.into_iter().flat_map(|addresses| {
         let wanted = IngressLoadBalancerStatus {
@@ -112,53 +141,96 @@ pub fn patches(
             .into_iter()
             .map(move |name| Patch::Ingress { name: name.clone(), status: wanted.clone() })
     });
-    policies.chain(ingresses).collect()
+    policies.chain(route_policies).chain(ingresses).collect()
 }
 
-/// A policy and what there is to say about it.
+/// A policy of either kind and what there is to say about it.
 struct Policy<'a> {
+    kind: ObjectKind,
     name: &'a ObjectName,
-    object: &'a PolicyObject,
+    targets: Vec<&'a str>,
+    generation: Option<i64>,
     findings: &'a [&'a Finding],
-    summary: Option<PolicySummary>,
     ours: &'a HashSet<ObjectName>,
+    /// What is said of it where there is nothing to say.
+    figures: String,
 }
 
-impl Policy<'_> {
-    fn status(
+impl<'a> Policy<'a> {
+    fn mapping(
+        name: &'a ObjectName,
+        object: &'a PolicyObject,
+        findings: &'a [&'a Finding],
+        summary: Option<&PolicySummary>,
+        ours: &'a HashSet<ObjectName>,
+    ) -> Self {
+        let (targets, generation) = match object {
+            PolicyObject::Readable(policy) => {
+                let targets = policy.spec.target_refs.iter().map(|target| &*target.name);
+                (targets.collect(), policy.metadata.generation)
+            }
+            PolicyObject::Unreadable { targets } => (names(targets), None),
+        };
+        let kind = ObjectKind::CertMappingPolicy;
+        Self { kind, name, targets, generation, findings, ours, figures: in_figures(summary) }
+    }
+
+    fn route(
+        name: &'a ObjectName,
+        object: &'a PolicyObject<RoutePolicy>,
+        findings: &'a [&'a Finding],
+        ours: &'a HashSet<ObjectName>,
+    ) -> Self {
+        let (targets, generation) = match object {
+            PolicyObject::Readable(policy) => {
+                let targets = policy.spec.target_refs.iter().map(|target| &*target.name);
+                (targets.collect(), policy.metadata.generation)
+            }
+            PolicyObject::Unreadable { targets } => (names(targets), None),
+        };
+        let (kind, figures) = (ObjectKind::RoutePolicy, "routes are carried by it".to_owned());
+        Self { kind, name, targets, generation, findings, ours, figures }
+    }
+
+    fn mapping_status(
         &self,
         world: &World,
         there: &CertMappingPolicyStatus,
+        summary: Option<&PolicySummary>,
         author: &Author<'_>,
     ) -> CertMappingPolicyStatus {
+        let days = |expiry: i64| (expiry - author.now.as_second()).div_euclid(86_400);
+        CertMappingPolicyStatus {
+            ancestors: self.entries(world, &there.ancestors, author),
+            mappings: summary.map(|summary| i64::try_from(summary.mappings).unwrap_or(i64::MAX)),
+            days_to_earliest_expiry: summary.and_then(|summary| summary.earliest_expiry).map(days),
+        }
+    }
+
+    /// Everybody's entries, ours made new.
+    fn entries(
+        &self,
+        world: &World,
+        there: &[PolicyAncestorStatus],
+        author: &Author<'_>,
+    ) -> Vec<PolicyAncestorStatus> {
         let is_ours =
             |entry: &&PolicyAncestorStatus| entry.controller_name == author.controller_name;
-        let foreign = there.ancestors.iter().filter(|entry| !is_ours(entry)).cloned();
-        let mut ancestors: Vec<PolicyAncestorStatus> = foreign.collect();
-        for ancestor_ref in self.ancestors(world, &ancestors, author.controller_name) {
+        let foreign = there.iter().filter(|entry| !is_ours(entry)).cloned();
+        let mut entries: Vec<PolicyAncestorStatus> = foreign.collect();
+        for ancestor_ref in self.ancestors(world, &entries, author) {
             let earlier = there
-                .ancestors
                 .iter()
                 .find(|entry| is_ours(entry) && entry.ancestor_ref == ancestor_ref)
                 .map(|entry| entry.conditions.as_slice())
                 .unwrap_or_default();
             let conditions = self.conditions(&ancestor_ref, earlier, author.now);
             let controller_name = author.controller_name.to_owned();
-            ancestors.push(PolicyAncestorStatus { ancestor_ref, controller_name, conditions });
+            entries.push(PolicyAncestorStatus { ancestor_ref, controller_name, conditions });
         }
         // GEP-713 has no more room than that.
-        ancestors.truncate(16);
-        let days = |expiry: i64| (expiry - author.now.as_second()).div_euclid(86_400);
-        CertMappingPolicyStatus {
-            ancestors,
-            mappings: self
-                .summary
-                .map(|summary| i64::try_from(summary.mappings).unwrap_or(i64::MAX)),
-            days_to_earliest_expiry: self
-                .summary
-                .and_then(|summary| summary.earliest_expiry)
-                .map(days),
-        }
+        entries.truncate(16);
+        entries
     }
 
     /// The Ingresses that it targets and the classes whose default it is. A target of another controller is its to speak of.
@@ -166,23 +238,17 @@ impl Policy<'_> {
         &self,
         world: &World,
         foreign: &[PolicyAncestorStatus],
-        controller: &str,
+        author: &Author<'_>,
     ) -> Vec<AncestorRef> {
-        let targets: Vec<String> = match self.object {
-            PolicyObject::Readable(policy) => {
-                policy.spec.target_refs.iter().map(|target| target.name.clone()).collect()
-            }
-            PolicyObject::Unreadable { targets } => targets.clone(),
-        };
-        let ingress = |name: String| AncestorRef {
+        let ingress = |name: &&str| AncestorRef {
             group: NETWORKING.to_owned(),
             kind: "Ingress".to_owned(),
             namespace: Some(self.name.namespace.clone()),
-            name,
+            name: (*name).to_owned(),
         };
         let classes = world.ingress_classes.iter().filter(|(_, class)| {
             let of = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
-            of == Some(controller) && self.is_default_of(class)
+            of == Some(author.controller_name) && self.is_default_of(class, author)
         });
         let classes = classes.map(|(name, _)| AncestorRef {
             group: NETWORKING.to_owned(),
@@ -190,7 +256,7 @@ impl Policy<'_> {
             namespace: None,
             name: name.name.clone(),
         });
-        let mut all: Vec<AncestorRef> = targets.into_iter().map(ingress).chain(classes).collect();
+        let mut all: Vec<AncestorRef> = self.targets.iter().map(ingress).chain(classes).collect();
         let mut seen = HashSet::new();
         all.retain(|it| seen.insert((it.kind.clone(), it.name.clone())));
         all.retain(|it| {
@@ -200,7 +266,10 @@ impl Policy<'_> {
         all
     }
 
-    fn is_default_of(&self, class: &IngressClass) -> bool {
+    fn is_default_of(&self, class: &IngressClass, author: &Author<'_>) -> bool {
+        if self.kind == ObjectKind::RoutePolicy {
+            return author.default_route_policy == Some(self.name);
+        }
         let parameters = class.spec.as_ref().and_then(|spec| spec.parameters.as_ref());
         parameters.is_some_and(|it| {
             it.api_group.as_deref() == Some(GROUP)
@@ -237,13 +306,9 @@ impl Policy<'_> {
                 let doors = of(OPEN_DOORS);
                 let warning =
                     if doors.is_empty() { String::new() } else { format!("; {}", message(&doors)) };
-                (true, "Programmed", self.in_figures() + &warning)
+                (true, "Programmed", self.figures.clone() + &warning)
             }
             (None, None, false) => (true, "PartiallyProgrammed", message(&errors)),
-        };
-        let generation = match self.object {
-            PolicyObject::Readable(policy) => policy.metadata.generation,
-            PolicyObject::Unreadable { .. } => None,
         };
         [("Accepted", accepted), ("ResolvedRefs", resolved), ("Programmed", programmed)]
             .into_iter()
@@ -255,7 +320,7 @@ impl Policy<'_> {
                     status: status.to_owned(),
                     reason: reason.to_owned(),
                     message,
-                    observed_generation: generation,
+                    observed_generation: self.generation,
                     last_transition_time: before.map_or_else(
                         || Time(whole_seconds(now)),
                         |before| before.last_transition_time.clone(),
@@ -264,12 +329,16 @@ impl Policy<'_> {
             })
             .collect()
     }
+}
 
-    fn in_figures(&self) -> String {
-        match self.summary.map_or(0, |summary| summary.mappings) {
-            1 => "1 mapping is in force".to_owned(),
-            mappings => format!("{mappings} mappings are in force"),
-        }
+fn names(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+fn in_figures(summary: Option<&PolicySummary>) -> String {
+    match summary.map_or(0, |summary| summary.mappings) {
+        1 => "1 mapping is in force".to_owned(),
+        mappings => format!("{mappings} mappings are in force"),
     }
 }
 
@@ -315,6 +384,7 @@ impl Patch {
     pub fn target(&self) -> (ObjectKind, &ObjectName) {
         match self {
             Self::Policy { name, .. } => (ObjectKind::CertMappingPolicy, name),
+            Self::RoutePolicy { name, .. } => (ObjectKind::RoutePolicy, name),
             Self::Ingress { name, .. } => (ObjectKind::Ingress, name),
         }
     }
@@ -327,7 +397,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::compile::{Object, ObjectRef};
+    use crate::compile::Object;
 
     const CONTROLLER: &str = "certmap.dev/ingress-controller";
 
@@ -363,11 +433,15 @@ mod tests {
         )]
         .into();
         let ours = ["a", "b"].map(|name| ObjectName::new("web", name)).into();
-        let author =
-            Author { controller_name: CONTROLLER, now: Timestamp::from_second(second).unwrap() };
+        let author = Author {
+            controller_name: CONTROLLER,
+            now: Timestamp::from_second(second).unwrap(),
+            default_route_policy: None,
+        };
         let mut patches = patches(world, findings, &summaries, &ours, None, &author);
         patches.pop().map(|patch| match patch {
             Patch::Policy { status, .. } => status,
+            Patch::RoutePolicy { .. } => panic!("there are none"),
             Patch::Ingress { .. } => panic!("no addresses are known"),
         })
     }
@@ -475,6 +549,44 @@ mod tests {
             status.ancestors[1].conditions[index].last_transition_time.0.as_second()
         };
         assert_eq!((time(&changed, 0), time(&changed, 1), time(&changed, 2)), (100, 300, 300));
+    }
+
+    #[test]
+    fn a_route_policy_has_the_same_conditions_and_a_default_stands_at_the_classes() {
+        let mut world = World::default();
+        let name = ObjectName::new("web", "r");
+        let policy = json!({
+            "apiVersion": "certmap.dev/v1alpha1", "kind": "RoutePolicy", "metadata": {"name": "r", "namespace": "web", "generation": 2},
+            "spec": {"targetRefs": [{"group": NETWORKING, "kind": "Ingress", "name": "a"}]},
+        });
+        world.apply(Object::RoutePolicy(Arc::new(serde_json::from_value(policy).unwrap())));
+        let class = json!({"metadata": {"name": "certmap"}, "spec": {"controller": CONTROLLER}});
+        world.apply(Object::IngressClass(Arc::new(serde_json::from_value(class).unwrap())));
+        let ours = [ObjectName::new("web", "a")].into();
+        let now = Timestamp::from_second(7).unwrap();
+        let said = |findings: &[Finding], default_route_policy| {
+            let author = Author { controller_name: CONTROLLER, now, default_route_policy };
+            match patches(&world, findings, &HashMap::new(), &ours, None, &author).pop() {
+                Some(Patch::RoutePolicy { status, .. }) => status.ancestors,
+                other => panic!("{other:?}"),
+            }
+        };
+        let words = |entry: &PolicyAncestorStatus| {
+            let conditions = entry.conditions.iter();
+            let words: Vec<String> =
+                conditions.map(|it| format!("{} {}", it.status, it.reason)).collect();
+            (entry.ancestor_ref.kind.clone(), words.join(", "))
+        };
+        let well = said(&[], None);
+        assert_eq!(well.len(), 1);
+        assert_eq!(words(&well[0]).1, "True Accepted, True ResolvedRefs, True Programmed");
+        assert_eq!(well[0].conditions[0].observed_generation, Some(2));
+        let mut unusable = finding("BackendTLSUnusable", "spec.backendTLS", None);
+        unusable.object = ObjectRef { kind: ObjectKind::RoutePolicy, name: name.clone() };
+        let closed = said(&[unusable], Some(&name));
+        assert_eq!(closed.len(), 2);
+        let expected = "True Accepted, False BackendTLSUnusable, False BackendTLSUnusable";
+        assert_eq!(words(&closed[1]), ("IngressClass".to_owned(), expected.to_owned()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::FIELD_MANAGER;
 use super::report::Patch;
-use crate::api::CertMappingPolicy;
+use crate::api::{CertMappingPolicy, RoutePolicy};
 use crate::compile::{ObjectKind, ObjectName};
 
 /// At the same time. The status of a policy with a thousand mappings costs the API server a second, and others wait for it too.
@@ -30,6 +30,9 @@ const RETRY: Duration = Duration::from_secs(2);
 const TRIES: usize = 5;
 /// More Events than this wait for nobody.
 const MOST_EVENTS: usize = 2048;
+
+/// The version of certmap's own kinds.
+const OURS: &str = "certmap.dev/v1alpha1";
 
 /// What there is to write.
 pub type Work = Arc<Vec<Patch>>;
@@ -130,13 +133,18 @@ async fn write(
 }
 
 fn word(kind: ObjectKind) -> &'static str {
-    if kind == ObjectKind::Ingress { "Ingress" } else { "CertMappingPolicy" }
+    match kind {
+        ObjectKind::Ingress => "Ingress",
+        ObjectKind::RoutePolicy => "RoutePolicy",
+        _ => "CertMappingPolicy",
+    }
 }
 
 /// Whether they say the same, whatever version they are written onto.
 fn is_same(a: &Patch, b: &Patch) -> bool {
     match (a, b) {
         (Patch::Policy { status: a, .. }, Patch::Policy { status: b, .. }) => a == b,
+        (Patch::RoutePolicy { status: a, .. }, Patch::RoutePolicy { status: b, .. }) => a == b,
         (a, b) => a == b,
     }
 }
@@ -146,14 +154,15 @@ async fn apply(client: &Client, patch: &Patch) -> Result<(), String> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         match patch {
             Patch::Policy { name, status, version } => {
-                let body = body(
-                    "certmap.dev/v1alpha1",
-                    name,
-                    version.as_deref(),
-                    "CertMappingPolicy",
-                    &json!(status),
-                );
+                let (kind, status) = ("CertMappingPolicy", json!(status));
+                let body = body(OURS, name, version.as_deref(), kind, &status);
                 let api: Api<CertMappingPolicy> = Api::namespaced(client.clone(), &name.namespace);
+                api.patch_status(&name.name, &params, &ApiPatch::Apply(body)).await.map(drop)
+            }
+            Patch::RoutePolicy { name, status, version } => {
+                let (kind, status) = ("RoutePolicy", json!(status));
+                let body = body(OURS, name, version.as_deref(), kind, &status);
+                let api: Api<RoutePolicy> = Api::namespaced(client.clone(), &name.namespace);
                 api.patch_status(&name.name, &params, &ApiPatch::Apply(body)).await.map(drop)
             }
             Patch::Ingress { name, status } => {

@@ -81,6 +81,7 @@ const KINDS: &[&str] = &[
     "Ingress",
     "IngressClass",
     "ReferenceGrant",
+    "RoutePolicy",
     "Secret",
     "Service",
 ];

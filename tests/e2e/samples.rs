@@ -45,6 +45,7 @@ const SAMPLES: &[Sample<'static>] = &[
             ("eve", "/", "403.16"),
         ],
     ),
+    ("route-policy", &[("-", "/", "-")]),
     ("class-default", &[("alice", "/", "Alice"), ("-", "/", "403.7")]),
 ];
 
@@ -156,6 +157,7 @@ fn the_kustomize_base_applies() {
     ]);
     for part in [
         "certmappingpolicies.certmap.dev",
+        "routepolicies.certmap.dev",
         "deployment.apps/certmap",
         "ingressclass.networking.k8s.io/certmap",
         "poddisruptionbudget.policy/certmap",

@@ -24,6 +24,10 @@ fn objects(world: &World) -> Vec<Object> {
     all.extend(world.endpoint_slices.values().cloned().map(Object::EndpointSlice));
     all.extend(world.ingresses.values().cloned().map(Object::Ingress));
     all.extend(world.ingress_classes.values().cloned().map(Object::IngressClass));
+    all.extend(world.route_policies.values().filter_map(|policy| match policy {
+        PolicyObject::Readable(policy) => Some(Object::RoutePolicy(policy.clone())),
+        PolicyObject::Unreadable { .. } => None,
+    }));
     all.extend(world.secrets.values().cloned().map(Object::Secret));
     all.extend(world.services.values().cloned().map(Object::Service));
     all
@@ -44,6 +48,13 @@ fn the_order_of_objects_does_not_matter_nor_what_was_compiled_before() {
         "more.yaml",
         &super::support::manifests::ingress("more", "app.test", "/more", "gone"),
     );
+    for name in ["first", "second"] {
+        let spec = "timeouts: {request: 7s}\nerrorPages: [{codes: [4xx], configMapRef: {name: corporate-ca, key: ca.crt}}]";
+        site.write(
+            &format!("route-{name}.yaml"),
+            &super::support::manifests::route_policy(name, "more", spec),
+        );
+    }
     let world = Directory::new(&site.manifests()).rescan().unwrap().world;
     let options = certmap::app::options(true, certmap::app::Rules::default()).unwrap();
     let whole = compile(&world, &Reuse::default(), &options).unwrap();

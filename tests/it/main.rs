@@ -24,6 +24,7 @@ mod house;
 mod independence;
 mod modules;
 mod reload;
+mod route_policies;
 mod serving;
 mod signing_keys;
 mod story;

@@ -6,7 +6,7 @@ use kube::core::DynamicObject;
 
 use super::read::{self, Read, Status};
 use crate::compile::{
-    Finding, Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, Severity, World, references,
+    Finding, Object, ObjectKind, ObjectName, ObjectRef, Severity, World, references,
 };
 
 /// What an event came to.
@@ -77,8 +77,8 @@ impl Keeper {
         }
         let version = object.metadata.resource_version.clone();
         let Read { reference, object, status } = read::read(kind, object);
-        if let (ObjectKind::CertMappingPolicy, Some(version)) = (kind, version) {
-            self.world.statuses.versions.insert(reference.name.clone(), version);
+        if let (true, Some(version)) = (kind.is_policy(), version) {
+            self.world.statuses.versions.insert(reference.clone(), version);
         }
         let status = self.put_status(&reference.name, status);
         self.newly_wanted.remove(&reference);
@@ -155,6 +155,7 @@ impl Keeper {
             ObjectKind::Ingress => Box::new(world.ingresses.keys()),
             ObjectKind::IngressClass => Box::new(world.ingress_classes.keys()),
             ObjectKind::ReferenceGrant => Box::new(world.reference_grants.keys()),
+            ObjectKind::RoutePolicy => Box::new(world.route_policies.keys()),
             ObjectKind::Secret => Box::new(world.secrets.keys()),
             ObjectKind::Service => Box::new(world.services.keys()),
         }
@@ -190,12 +191,11 @@ impl Keeper {
         message: &str,
         targets: Vec<String>,
     ) -> bool {
-        let is_policy = reference.kind == ObjectKind::CertMappingPolicy;
+        let is_policy = reference.kind.is_policy();
         let has_good = self.world.get(reference).is_some();
         if is_policy && !has_good {
-            let unreadable = PolicyObject::Unreadable { targets };
-            self.world.policies.insert(reference.name.clone(), unreadable);
-        } else if is_policy {
+            self.world.put_unreadable(reference, targets);
+        } else if reference.kind == ObjectKind::CertMappingPolicy {
             self.suspects.remove(&reference.name);
         }
         let consequence = match (has_good, is_policy) {
@@ -220,6 +220,12 @@ impl Keeper {
             Some(Status::Policy(status)) => {
                 statuses.policies.get(name) != Some(&status) && {
                     statuses.policies.insert(name.clone(), status);
+                    true
+                }
+            }
+            Some(Status::RoutePolicy(status)) => {
+                statuses.route_policies.get(name) != Some(&status) && {
+                    statuses.route_policies.insert(name.clone(), status);
                     true
                 }
             }
@@ -281,6 +287,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::compile::PolicyObject;
 
     fn object(value: Value) -> DynamicObject {
         serde_json::from_value(value).unwrap()

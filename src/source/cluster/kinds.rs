@@ -29,6 +29,7 @@ pub(super) const ALL: &[Watched] = &[
         "v1alpha1",
         "certmappingpolicies",
     ),
+    Watched::new(ObjectKind::RoutePolicy, crate::api::GROUP, "v1alpha1", "routepolicies"),
     Watched::new(ObjectKind::Ingress, "networking.k8s.io", "v1", "ingresses"),
     Watched::new(ObjectKind::IngressClass, "networking.k8s.io", "v1", "ingressclasses"),
     Watched::new(ObjectKind::Service, "", "v1", "services"),

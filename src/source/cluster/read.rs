@@ -9,7 +9,7 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::super::reading::{Targets, salvage, typed};
-use crate::api::CertMappingPolicyStatus;
+use crate::api::{CertMappingPolicyStatus, RoutePolicyStatus};
 use crate::compile::{Object, ObjectKind, ObjectName, ObjectRef};
 
 /// Annotations that are read.
@@ -32,6 +32,7 @@ pub(super) struct Read {
 /// A status that certmap writes.
 pub(super) enum Status {
     Policy(CertMappingPolicyStatus),
+    RoutePolicy(RoutePolicyStatus),
     Ingress(IngressLoadBalancerStatus),
 }
 
@@ -65,6 +66,7 @@ pub(super) fn read(kind: ObjectKind, object: DynamicObject) -> Read {
 fn read_status(kind: ObjectKind, mut status: Value) -> Option<Status> {
     match kind {
         ObjectKind::CertMappingPolicy => serde_json::from_value(status).ok().map(Status::Policy),
+        ObjectKind::RoutePolicy => serde_json::from_value(status).ok().map(Status::RoutePolicy),
         ObjectKind::Ingress => {
             let balancer = status.get_mut("loadBalancer").map(Value::take)?;
             serde_json::from_value(balancer).ok().map(Status::Ingress)

@@ -226,11 +226,19 @@ fn failure(watched: &Watched, error: &watcher::Error) -> Failure {
         }
     };
     let (sentence, denied) = match cause {
-        kube::Error::Api(status) if status.code == 403 => (format!("{plural} may not be listed and watched: grant it ({})", status.message), true),
-        kube::Error::Api(status) if status.code == 404 && watched.kind == ObjectKind::CertMappingPolicy => {
-            ("CertMappingPolicy is not installed: install the chart certmap-crds, or write certmap crds | kubectl apply -f -".to_owned(), true)
+        kube::Error::Api(status) if status.code == 403 => {
+            (format!("{plural} may not be listed and watched: grant it ({})", status.message), true)
         }
-        kube::Error::Api(status) if status.code == 404 => (format!("{plural} are not installed"), true),
+        kube::Error::Api(status) if status.code == 404 && watched.kind.is_policy() => (
+            format!(
+                "{} is not installed: install the chart certmap-crds of this release, or write certmap crds | kubectl apply -f -",
+                watched.kind
+            ),
+            true,
+        ),
+        kube::Error::Api(status) if status.code == 404 => {
+            (format!("{plural} are not installed"), true)
+        }
         cause => (format!("{plural}: the API server cannot be asked: {}", deepest(cause)), false),
     };
     Failure { sentence, denied }

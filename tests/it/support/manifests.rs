@@ -14,6 +14,11 @@ pub(crate) fn policy(name: &str, ingress: &str, spec: &str) -> String {
     )
 }
 
+/// A route policy named so for the Ingress named so; `spec` is YAML without indentation.
+pub(crate) fn route_policy(name: &str, ingress: &str, spec: &str) -> String {
+    policy(name, ingress, spec).replace("CertMappingPolicy", "RoutePolicy")
+}
+
 /// One path of one host, with the server's certificate.
 pub(crate) fn ingress(name: &str, host: &str, path: &str, service: &str) -> String {
     ingress_with(name, host, &[(path, "Prefix", service)])

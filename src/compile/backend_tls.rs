@@ -1,0 +1,131 @@
+//! TLS to backends: CAs, a name and perhaps a certificate of ours → what handshakes are made by. What cannot be made out is
+//! no TLS at all, and whoever needs it refuses.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::certificates::LastGood;
+use super::dependency::Lookup;
+use super::server_certificates::certified_key;
+use super::world::ObjectName;
+use crate::api;
+use crate::identity::Fingerprint;
+use crate::snapshot::BackendTls;
+
+/// Sessions that are kept for coming back, of one policy's backends.
+const SESSIONS: usize = 256;
+
+/// The certificate that is shown, and the Secret it was read from: kept while that cannot be read.
+pub(super) type Client = Option<(ObjectName, Arc<CertifiedKey>)>;
+
+/// Why there is none: field, sentence.
+pub(super) type Unusable = (String, String);
+
+/// What was made, and what is wrong all the same.
+pub(super) struct Made {
+    pub(super) tls: Arc<BackendTls>,
+    pub(super) client: Client,
+    /// Field, reason, sentence.
+    pub(super) problems: Vec<(String, &'static str, String)>,
+}
+
+/// Makes it.
+///
+/// # Errors
+/// It cannot be made out.
+pub(super) fn backend_tls(
+    namespace: &str,
+    spec: &api::BackendTls,
+    lookup: &Lookup<'_>,
+    last_good: &mut LastGood,
+    earlier: &Client,
+) -> Result<Made, Unusable> {
+    let mut problems = Vec::new();
+    let mut cas: Vec<CertificateDer<'static>> = Vec::new();
+    for (index, reference) in spec.ca_certificate_refs.iter().enumerate() {
+        let field = format!("spec.backendTLS.caCertificateRefs[{index}]");
+        match last_good.cas(lookup, namespace, reference) {
+            Ok((found, stale)) => {
+                cas.extend(found.iter().cloned());
+                problems.extend(stale.map(|problem| {
+                    let message = format!("{problem}; the CAs read before stay in force");
+                    (field, "CABundleInvalid", message)
+                }));
+            }
+            Err(problem) => return Err((field, problem)),
+        }
+    }
+    let (client, problem) = client(namespace, spec, lookup, earlier)?;
+    problems.extend(problem);
+    let made = configured(&spec.hostname, &cas, client.as_ref().map(|(_, key)| key));
+    let tls = made.map_err(|problem| ("spec.backendTLS".to_owned(), problem))?;
+    Ok(Made { tls: Arc::new(tls), client, problems })
+}
+
+type Found = (Client, Option<(String, &'static str, String)>);
+
+/// A certificate that is demanded and not there is not left out: the backend would see nobody in our place.
+fn client(
+    namespace: &str,
+    spec: &api::BackendTls,
+    lookup: &Lookup<'_>,
+    earlier: &Client,
+) -> Result<Found, Unusable> {
+    let Some(reference) = &spec.client_certificate_ref else { return Ok((None, None)) };
+    let name = ObjectName::new(namespace, &reference.name);
+    let field = || "spec.backendTLS.clientCertificateRef".to_owned();
+    let Some(secret) = lookup.secret(&name) else {
+        let message =
+            format!("Secret {name} does not exist: create it with kubectl create secret tls");
+        return Err((field(), message));
+    };
+    match (certified_key(secret), earlier) {
+        (Ok(key), _) => Ok((Some((name, Arc::new(key))), None)),
+        (Err(problem), Some((then, key))) if *then == name => {
+            let message =
+                format!("Secret {name}: {problem}; the certificate read before stays in force");
+            let problem = (field(), "ClientCertificateInvalid", message);
+            Ok((Some((name, key.clone())), Some(problem)))
+        }
+        (Err(problem), _) => Err((field(), format!("Secret {name}: {problem}"))),
+    }
+}
+
+fn configured(
+    hostname: &str,
+    cas: &[CertificateDer<'static>],
+    client: Option<&Arc<CertifiedKey>>,
+) -> Result<BackendTls, String> {
+    let name = ServerName::try_from(hostname.to_owned());
+    let name = name.map_err(|_| format!("hostname {hostname} is no DNS name: write one"))?;
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        roots.add(ca.clone()).map_err(|error| format!("a CA cannot be used: {error}"))?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let mut config = match client {
+        Some(key) => {
+            config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())))
+        }
+        None => config.with_no_client_auth(),
+    };
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    let mut all: Vec<u8> = hostname.to_ascii_lowercase().into_bytes();
+    let shown = client.into_iter().flat_map(|key| &key.cert);
+    for (mark, certificate) in cas.iter().map(|ca| (0_u8, ca)).chain(shown.map(|shown| (1, shown)))
+    {
+        all.push(mark);
+        all.extend((certificate.len() as u64).to_be_bytes());
+        all.extend_from_slice(certificate);
+    }
+    Ok(BackendTls { config: Arc::new(config), name, digest: Fingerprint::of(&all) })
+}
