@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::crds_yaml;
 use crate::app::{self, Drain, Running, Settings, Source};
 use crate::compile::{Finding, World};
-use crate::proxy::Timeouts;
+use crate::proxy::{TURNS, Timeouts};
 use crate::source;
 use crate::telemetry::{Destination, Format};
 use cluster::{AccessArguments, RuleArguments, StatusArguments};
@@ -199,7 +199,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(TURNS)
+        .build()
+        .context("no runtime")
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {

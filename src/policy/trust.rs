@@ -12,6 +12,9 @@ use crate::identity::{Fingerprint, PeerCertificate, Validity};
 
 /// Longer chains are not looked at: each certificate costs signatures to check.
 const LONGEST_CHAIN: usize = 10;
+/// Certificates of one name among those sent. Each could stand above each other, and every way through them is walked:
+/// with eight of one name that is a second of work for one handshake that anybody can make.
+const MOST_OF_A_NAME: usize = 2;
 /// Times at which a chain is tried that does not verify now: each try may cost as many signatures as webpki allows.
 const MOST_TRIES: usize = 12;
 /// A connection meets one bundle, or two while a policy changes; more are not kept.
@@ -114,6 +117,13 @@ impl TrustBundle {
     pub fn judge(&self, certificate: &PeerCertificate, now: UnixTime) -> ChainVerdict {
         if certificate.chain.len() > LONGEST_CHAIN {
             let reason = format!("more than {LONGEST_CHAIN} certificates were sent");
+            return ChainVerdict {
+                result: ChainResult::Untrusted(reason.into()),
+                window: Validity::ALWAYS,
+            };
+        }
+        if has_crowds(certificate.intermediates()) {
+            let reason = format!("more than {MOST_OF_A_NAME} certificates of one name were sent");
             return ChainVerdict {
                 result: ChainResult::Untrusted(reason.into()),
                 window: Validity::ALWAYS,
@@ -247,6 +257,21 @@ fn ca_validity(certificate: &CertificateDer<'_>, number: usize) -> Result<Validi
         return Err(TrustError::NotCa(number));
     }
     Validity::of(certificate).ok_or(TrustError::Unreadable(number))
+}
+
+/// Whether too many different certificates have one name.
+fn has_crowds(certificates: &[CertificateDer<'_>]) -> bool {
+    let mut different: Vec<&[u8]> = certificates.iter().map(AsRef::as_ref).collect();
+    different.sort_unstable();
+    different.dedup();
+    let mut names: Vec<&[u8]> = different.into_iter().filter_map(subject).collect();
+    names.sort_unstable();
+    names.chunk_by(|a, b| a == b).any(|same| same.len() > MOST_OF_A_NAME)
+}
+
+fn subject(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.tbs_certificate.subject.as_raw())
 }
 
 /// The issuer's name without its outer SEQUENCE, as trust anchors hold theirs.

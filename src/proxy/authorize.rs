@@ -9,6 +9,7 @@ use rustls::pki_types::UnixTime;
 
 use super::connection::Connection;
 use super::forwarded::is_forwarded;
+use super::framing;
 use super::hop_by_hop::connection_options;
 use super::hops::Origin;
 use super::rejection::Rejection;
@@ -60,6 +61,7 @@ impl Case {
         origin: &Origin,
         snapshot: &Snapshot,
     ) -> Result<Self, Rejection> {
+        framing::check(request)?;
         let host = host(request.uri(), request.headers())?;
         let path = request.uri().path();
         if !path.starts_with('/') {

@@ -10,6 +10,10 @@ use super::sessions::ScopedSessions;
 use crate::policy::ClientCertificate;
 use crate::snapshot::{ClientCertificateTerms, HostName};
 
+/// Requests that a client may take back soon after it sent them; from then on only as many as it lets come to their end.
+/// Taking back costs the client a frame, and the server a request to a backend (CVE-2023-44487).
+const MOST_TAKEN_BACK: usize = 200;
+
 /// One client's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -21,6 +25,8 @@ pub(super) struct Connection {
     pub(super) tls: Option<TlsFacts>,
     /// Set once no further request is wanted on it.
     pub(super) closing: CancellationToken,
+    /// Set once it is to end at once, whatever is open on it.
+    pub(super) cut: CancellationToken,
     /// Requests that are not yet at their end, and requests in all.
     pub(super) requests: Requests,
 }
@@ -30,6 +36,7 @@ pub(super) struct Connection {
 pub(super) struct Requests {
     open: AtomicUsize,
     begun: AtomicUsize,
+    taken_back: AtomicUsize,
 }
 
 impl Requests {
@@ -53,6 +60,15 @@ impl OpenRequest {
         connection.requests.begun.fetch_add(1, Ordering::AcqRel);
         connection.requests.open.fetch_add(1, Ordering::AcqRel);
         Self(connection)
+    }
+
+    /// The client did not wait for its end, nor for long.
+    pub(super) fn taken_back(&self) {
+        let requests = &self.0.requests;
+        let taken_back = requests.taken_back.fetch_add(1, Ordering::AcqRel) + 1;
+        if taken_back > MOST_TAKEN_BACK && taken_back > requests.begun.load(Ordering::Acquire) / 2 {
+            self.0.cut.cancel();
+        }
     }
 }
 

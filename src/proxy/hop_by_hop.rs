@@ -2,6 +2,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::snapshot::IdentityHeaders;
+
 const NAMES: &[&str] = &[
     "connection",
     "expect",
@@ -15,8 +17,13 @@ const NAMES: &[&str] = &[
     "upgrade",
 ];
 
+/// What frames a message, in a spelling that is not its own: some readers take an underscore for a hyphen, and would find
+/// a second length.
+const LOOKALIKES: &[&str] = &["content-length", "host"];
+
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    NAMES.contains(&name.as_str())
+    let folded = IdentityHeaders::folded(name);
+    NAMES.contains(&&*folded) || (folded != name.as_str() && LOOKALIKES.contains(&&*folded))
 }
 
 /// What Connection lists.
@@ -72,6 +79,17 @@ pub(super) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spelling_that_is_read_as_one_of_them_is_one_of_them() {
+        for name in ["transfer_encoding", "transfer.encoding", "content_length", "_host", "te"] {
+            let name = HeaderName::from_static(name);
+            assert_eq!(is_hop_by_hop(&name), name.as_str() != "_host", "{name}");
+        }
+        for name in ["content-length", "host", "content_type"] {
+            assert!(!is_hop_by_hop(&HeaderName::from_static(name)), "{name}");
+        }
+    }
 
     #[test]
     fn they_and_what_connection_lists_are_removed_but_not_host_and_length() {

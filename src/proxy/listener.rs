@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Requests};
+use super::fair::Fair;
 use super::http::{Line, RequestIds};
 use super::places::{Place, Places};
 use super::proxy_protocol::{self, ProxyHeaderError};
@@ -171,8 +172,14 @@ async fn serve(
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     let (started, closing) = (Timestamp::now(), server.drain.child_token());
-    let mut connection =
-        Connection { client: peer, local, tls: None, closing, requests: Requests::default() };
+    let mut connection = Connection {
+        client: peer,
+        local,
+        tls: None,
+        closing,
+        cut: CancellationToken::new(),
+        requests: Requests::default(),
+    };
     match client(&mut stream, peer, &line.settings).await {
         Ok(client) => connection.client = client,
         Err(error) => {
@@ -251,7 +258,8 @@ where
     });
     let limits = &server.line.settings.limits;
     let builder = builder(limits);
-    let conversation = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let conversation =
+        builder.serve_connection_with_upgrades(TokioIo::new(Fair::new(stream)), service);
     tokio::pin!(conversation);
     let mut closing = false;
     let mut rest = None;
@@ -279,6 +287,10 @@ where
                     connection.closing.cancel();
                 }
                 rest = now;
+            }
+            () = connection.cut.cancelled() => {
+                tracing::debug!(client = %connection.client, "a client takes its requests back");
+                return;
             }
             () = server.stop.cancelled() => return,
         }

@@ -9,7 +9,9 @@ mod authorize;
 mod body;
 mod certificate_headers;
 mod connection;
+mod fair;
 mod forwarded;
+mod framing;
 mod headers;
 mod hop_by_hop;
 mod hops;
@@ -30,6 +32,7 @@ mod upstream;
 mod visit;
 mod watch;
 
+pub use fair::TURNS;
 pub use listener::{Parts, Proxy};
 pub use ranges::{AddressRange, AddressRanges, RangeError};
 pub use settings::{Http2Limits, Limits, ListenerSettings, TrustedHops};

@@ -76,6 +76,16 @@ impl Rejection {
         Self::plain(status, "431", title, "The request has too many fields.", "too many fields")
     }
 
+    /// The same, and nothing more on this connection.
+    pub(super) fn ending(self) -> Self {
+        Self { ends_connection: true, ..self }
+    }
+
+    pub(super) fn not_implemented(reason: &'static str) -> Self {
+        let (status, detail) = (StatusCode::NOT_IMPLEMENTED, "This method is not served.");
+        Self::plain(status, "501", "Not implemented", detail, reason)
+    }
+
     pub(super) fn not_found(reason: &'static str) -> Self {
         Self::plain(StatusCode::NOT_FOUND, "404", "Not found", "There is nothing here.", reason)
     }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -21,6 +21,9 @@ use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
 /// Steps of a trace that a log line holds for each list of mappings.
 const MOST_TRACE_LINES: usize = 16;
 
+/// Whoever waits no longer than this for an answer did not want one.
+const SOON: Duration = Duration::from_secs(1);
+
 /// A request under way. Dropping it writes the record.
 #[derive(Debug)]
 pub(super) struct Visit {
@@ -28,7 +31,9 @@ pub(super) struct Visit {
     started: Instant,
     log: AccessLog,
     metrics: Arc<Metrics>,
-    _open: OpenRequest,
+    open: OpenRequest,
+    /// Whether the last of the response is gone.
+    ended: bool,
 }
 
 impl Visit {
@@ -65,7 +70,8 @@ impl Visit {
         (record.status, record.code) = (499, "499".to_owned());
         #[expect(clippy::disallowed_methods, reason = "how long a request takes is measured here")]
         let started = Instant::now();
-        Self { record, started, log, metrics, _open: OpenRequest::begin(connection.clone()) }
+        let open = OpenRequest::begin(connection.clone());
+        Self { record, started, log, metrics, open, ended: false }
     }
 
     pub(super) fn admitted(&mut self, permit: &Permit) {
@@ -113,6 +119,9 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.record.duration = self.started.elapsed();
+        if !self.ended && self.record.duration < SOON {
+            self.open.taken_back();
+        }
         self.metrics.request(self.record.status, self.record.protocol, self.record.duration);
         self.log.log(&self.record);
     }
@@ -153,7 +162,7 @@ impl Body for Recorded {
                 self.visit.record.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64)
             }
             Some(Err(error)) => self.visit.record.reason = Some(error.to_string()),
-            None => {}
+            None => self.visit.ended = true,
         }
         Poll::Ready(frame)
     }
@@ -164,5 +173,12 @@ impl Body for Recorded {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // Nobody asks an empty body for its end.
+        self.visit.ended |= self.body.is_end_stream();
     }
 }

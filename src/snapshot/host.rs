@@ -15,8 +15,8 @@ impl HostName {
         let host = host.strip_suffix('.').unwrap_or(host);
         let allowed =
             |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']');
-        let whole =
-            (1..=255).contains(&host.len()) && !host.starts_with('.') && !host.contains("..");
+        let dotted = host.starts_with('.') || host.ends_with('.') || host.contains("..");
+        let whole = (1..=255).contains(&host.len()) && !dotted;
         (whole && host.chars().all(allowed)).then(|| Self(host.to_ascii_lowercase().into()))
     }
 
@@ -158,7 +158,9 @@ mod tests {
             assert_eq!(HostName::parse(text).unwrap().as_str(), "app.example.com", "{text}");
         }
         assert_eq!(HostName::parse("[::1]:8443").unwrap().as_str(), "[::1]");
-        for text in ["", ".", "a b", "a/b", "a:x", "a@b", "a..b", "é", "[::1", "a,b", "[::1]x"] {
+        for text in
+            ["", ".", "a b", "a/b", "a:x", "a@b", "a..b", "a..", "é", "[::1", "a,b", "[::1]x"]
+        {
             assert_eq!(HostName::parse(text), None, "{text}");
         }
     }

@@ -20,6 +20,7 @@ mod corpus;
 mod crds;
 mod edge;
 mod forward;
+mod fuzz;
 mod house;
 mod independence;
 mod modules;

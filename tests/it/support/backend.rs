@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use paced::chunks;
+use paced::{big, chunks};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -78,6 +78,9 @@ async fn answer(mut request: Request<Incoming>, port: u16) -> Result<Response<Bo
     }
     if path.ends_with("/slow") {
         tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    if path.ends_with("/big") {
+        return Ok(Response::new(big(64 << 20)));
     }
     if path.ends_with("/stream") {
         return Ok(Response::new(chunks(50, Duration::from_millis(100))));
@@ -145,10 +148,17 @@ mod paced {
         left: usize,
         pause: Duration,
         timer: Pin<Box<Sleep>>,
+        chunk: &'static [u8],
+    }
+
+    /// So many octets, as fast as they go.
+    pub(super) fn big(octets: usize) -> super::Body {
+        let timer = Box::pin(sleep(Duration::ZERO));
+        Chunks { left: octets >> 14, pause: Duration::ZERO, timer, chunk: &[b'x'; 1 << 14] }.boxed()
     }
 
     pub(super) fn chunks(left: usize, pause: Duration) -> super::Body {
-        Chunks { left, pause, timer: Box::pin(sleep(Duration::ZERO)) }.boxed()
+        Chunks { left, pause, timer: Box::pin(sleep(Duration::ZERO)), chunk: b"chunk\n" }.boxed()
     }
 
     impl Body for Chunks {
@@ -164,8 +174,10 @@ mod paced {
             }
             ready!(self.timer.as_mut().poll(context));
             self.left -= 1;
-            self.timer = Box::pin(sleep(self.pause));
-            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"chunk\n")))))
+            if !self.pause.is_zero() {
+                self.timer = Box::pin(sleep(self.pause));
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.chunk)))))
         }
     }
 }

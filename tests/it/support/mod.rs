@@ -2,9 +2,11 @@
 
 pub(crate) mod backend;
 pub(crate) mod clients;
+pub(crate) mod frames;
 pub(crate) mod key_server;
 pub(crate) mod manifests;
 pub(crate) mod pki;
+pub(crate) mod recorder;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod tokens;

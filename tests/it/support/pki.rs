@@ -95,6 +95,12 @@ impl Ca {
         self.0.pem()
     }
 
+    /// For programs that sign.
+    pub(crate) fn as_identity(&self) -> Identity {
+        let key = KeyPair::from_pem(&self.0.key().serialize_pem()).unwrap();
+        Identity { der: self.der(), chain: vec![self.der()], key }
+    }
+
     pub(crate) fn der(&self) -> Vec<u8> {
         self.0.der().to_vec()
     }

@@ -91,6 +91,20 @@ impl Server {
         (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
+    /// A number of /metrics.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.admin("/metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+    }
+
+    /// Of /proc/PID/status, in KiB: `VmRSS` and the like.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         let snapshot: serde_json::Value = serde_json::from_str(&self.admin("/snapshot").1).unwrap();
         snapshot["generation"].as_u64().unwrap()
@@ -128,6 +142,11 @@ impl Server {
     pub(crate) fn said(&self, parts: &[&str]) {
         let says = |line: &String| parts.iter().all(|part| line.contains(part));
         wait(&format!("a line with {parts:?}"), || self.said.lock().unwrap().iter().any(says));
+    }
+
+    /// Everything that it said on standard error.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
     }
 
     /// SIGTERM; it must end of itself, and well.

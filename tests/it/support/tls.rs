@@ -81,6 +81,12 @@ impl Client {
         self
     }
 
+    /// Speaks this protocol and no other.
+    pub(crate) fn with_alpn(mut self, protocol: &str) -> Self {
+        self.config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        self
+    }
+
     pub(crate) fn connect(&self, server: SocketAddr, sni: &str) -> Stream {
         let name = ServerName::try_from(sni.to_owned()).unwrap();
         let connection = ClientConnection::new(Arc::new(self.config.clone()), name).unwrap();
@@ -103,6 +109,21 @@ impl Client {
         let reply = get(&mut stream, host, path);
         (reply, stream.conn.handshake_kind() == Some(HandshakeKind::Resumed))
     }
+}
+
+/// The record that a client begins with.
+pub(crate) fn client_hello(sni: &str) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let name = ServerName::try_from(sni.to_owned()).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut octets = Vec::new();
+    connection.write_tls(&mut octets).unwrap();
+    octets
 }
 
 /// A request without a body on an open connection.
@@ -140,6 +161,13 @@ pub(crate) fn reply(stream: &mut impl Read) -> io::Result<Reply> {
 pub(crate) struct Pipe {
     stream: TcpStream,
     fragment: bool,
+}
+
+impl Pipe {
+    /// How long a read may take.
+    pub(crate) fn patience(&self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+    }
 }
 
 impl Read for Pipe {

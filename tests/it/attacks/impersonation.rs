@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use rustls::version::{TLS12, TLS13};
 
-use super::support::clients::{curl, curl_http};
-use super::support::manifests::{config_map, ingress, ingress_with, policy};
-use super::support::pki::{Ca, Identity, leaf, named};
-use super::support::tls::{Client, Promiscuous, get, reply, request};
-use super::support::{NEGOTIATE, REQUIRE, Site};
+use crate::support::clients::{curl, curl_http};
+use crate::support::manifests::{config_map, ingress, ingress_with, policy};
+use crate::support::pki::{Ca, Identity, leaf, named};
+use crate::support::tls::{Client, Promiscuous, get, reply, request};
+use crate::support::{NEGOTIATE, REQUIRE, Site};
 
 /// app.test maps alice under ZeroSSL; other.test trusts another CA; open.test asks nothing.
 fn two_policies() -> Site {
@@ -221,7 +221,7 @@ fn trailers_cannot_say_it_either() {
 fn authorization_reaches_the_backend_only_where_the_policy_passes_it() {
     let site = Site::with_alice(REQUIRE);
     let server = site.start();
-    let authorization = |reply: &super::support::tls::Reply| {
+    let authorization = |reply: &crate::support::tls::Reply| {
         let told = reply.told();
         let headers = told["headers"].as_array().unwrap();
         headers

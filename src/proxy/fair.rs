@@ -1,0 +1,105 @@
+//! A connection that has always more to say lets others have their turn.
+//!
+//! HTTP/2 is read frame by frame until the socket is empty. A flood of frames that each need little (SETTINGS, PING,
+//! PRIORITY, unknown ones) keeps it from ever being empty, and one connection a whole worker for as long as tokio's own
+//! budget lasts, which is a megabyte: a hundred thousand frames.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Reads in a row, each of some KiB; then whoever else is ready goes first.
+const MOST_READS: u8 = 4;
+
+/// So many turns a worker gives to whoever is ready before it looks who else has something to say (tokio's
+/// `event_interval`). With its usual 61, two connections that are always ready keep everybody else waiting for a tenth of
+/// a second, each time that somebody has to be heard.
+pub const TURNS: u32 = 8;
+
+/// A stream that yields after some reads without a pause.
+#[derive(Debug)]
+pub(super) struct Fair<S> {
+    stream: S,
+    reads: u8,
+}
+
+impl<S> Fair<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, reads: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.reads >= MOST_READS {
+            self.reads = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.reads = if read.is_ready() { self.reads + 1 } else { 0 };
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_ready_goes_first_after_some_reads() {
+        let (mut reads, mut turns) = (0, 0);
+        let endless = async {
+            let mut stream = Fair::new(tokio::io::repeat(1));
+            while reads < 10 * u32::from(MOST_READS) {
+                stream.read_exact(&mut [0]).await.unwrap();
+                reads += 1;
+            }
+        };
+        tokio::pin!(endless);
+        std::future::poll_fn(|context| {
+            turns += 1;
+            endless.as_mut().poll(context)
+        })
+        .await;
+        assert_eq!(turns, 10);
+    }
+}
