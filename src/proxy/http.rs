@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use rustls::pki_types::UnixTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -135,7 +135,8 @@ impl Line {
             at: UnixTime::now(),
             forwarded: self.settings.hops.forwarded,
         };
-        let exchange = Exchange { snapshot: snapshot.clone(), case, arrival };
+        let bounds = Bounds::of(settings);
+        let exchange = Exchange { snapshot: snapshot.clone(), case, arrival, bounds };
         let returning = match self.arrived(settings, &exchange, &request)? {
             Arrived::Preflight(fields) => {
                 visit.published(204);
@@ -176,7 +177,7 @@ impl Line {
     /// Who is calling; and the request as the backend gets it.
     async fn admit(
         &self,
-        Exchange { snapshot, case, arrival }: &Exchange,
+        Exchange { snapshot, case, arrival, .. }: &Exchange,
         (matched, route): (&PathPattern, &Route),
         request: &mut Request<Incoming>,
         visit: &mut Visit,
@@ -198,7 +199,7 @@ impl Line {
 
     async fn forward(
         &self,
-        Exchange { snapshot, case, arrival }: Exchange,
+        Exchange { snapshot, case, arrival, bounds }: Exchange,
         Admission { permit, backend, settings }: Admission,
         mut request: Request<Incoming>,
         visit: &mut Visit,
@@ -210,7 +211,6 @@ impl Line {
         };
         let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let sending = is_long(request.body()).then(watch);
-        let bounds = Bounds::of(&settings);
         let bound = bounds.as_ref().map(Bounds::sending);
         let request = request.map(|body| {
             RequestBody::new(Watched::new(body, sending.clone(), bound), snapshot.clone())
@@ -238,7 +238,10 @@ impl Line {
         }
         headers::to_client(&mut response, &arrival.request_id, false);
         let receiving = is_long(response.body()).then(|| sending.unwrap_or_else(watch));
-        let bound = bounds.as_ref().map(Bounds::receiving);
+        let bound = bounds.filter(|_| !response.body().is_end_stream()).map(|bounds| {
+            let connection = case.connection.clone();
+            bounds.receiving(move || connection.cut.cancel())
+        });
         Ok(response.map(|body| Watched::new(body, receiving, bound).boxed()))
     }
 
@@ -315,6 +318,7 @@ struct Exchange {
     snapshot: Arc<Snapshot>,
     case: Arc<Case>,
     arrival: Arrival,
+    bounds: Option<Bounds>,
 }
 
 fn is_switching<B>(response: &Response<B>) -> bool {

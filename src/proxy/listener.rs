@@ -289,7 +289,7 @@ where
                 rest = now;
             }
             () = connection.cut.cancelled() => {
-                tracing::debug!(client = %connection.client, "a client takes its requests back");
+                tracing::debug!(client = %connection.client, "a connection is cut");
                 return;
             }
             () = server.stop.cancelled() => return,

@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-use super::support::manifests::policy;
+use super::support::manifests::{ingress, policy, route_policy};
+use super::support::origin::{Origin, answer};
 use super::support::{REQUIRE, Site, run};
+
+/// What is managed is so for every browser of the machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const MANAGED: &str = "/etc/chromium/policies/managed/certmap-test.json";
 
@@ -75,6 +80,7 @@ impl Drop for Managed {
 #[test]
 #[ignore = "needs Chromium, certutil and root; .ci/run runs it"]
 fn the_story_in_a_browser() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let site = Site::with_alice(REQUIRE);
     let server = site.start();
     let home = home(&site);
@@ -99,4 +105,44 @@ fn the_story_in_a_browser() {
     );
     let dom = page(&home, "https://app.test/", server.https.port());
     assert!(dom.contains("403.7"), "no certificate of the advertised CAs, none sent: {dom}");
+}
+
+/// Asks app.test as a script of open.test, and writes down what it gets.
+const SCRIPT: &str = "<!doctype html><script>
+const ask = (method, path) => {
+  const request = new XMLHttpRequest();
+  request.open(method, 'https://app.test' + path, false);
+  request.withCredentials = true;
+  request.setRequestHeader('X-Token', '1');
+  try { request.send(); } catch { return 'blocked'; }
+  return request.status + ' ' + request.getResponseHeader('X-Total') + ' ' + request.responseText;
+};
+document.write('<p>PUT ' + ask('PUT', '/') + '<p>DELETE ' + ask('DELETE', '/'));
+</script>";
+
+#[test]
+#[ignore = "needs Chromium, certutil and root; .ci/run runs it"]
+fn a_script_of_another_site_asks_with_the_certificate_where_the_route_lets_it() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let site = Site::with_alice(REQUIRE);
+    let kind = "Content-Type: text/html\r\n";
+    let origin = Origin::start(&[("/", answer("200 OK", kind, SCRIPT.as_bytes()))]);
+    site.write("origin.yaml", &origin.manifest("origin"));
+    site.write("open.yaml", &ingress("open", "open.test", "/", "origin"));
+    let cors = "cors: {allowOrigins: ['https://*.open.test'], allowMethods: [PUT], allowCredentials: true}";
+    site.write("route.yaml", &route_policy("app", "app", cors));
+    let server = site.start();
+    let home = home(&site);
+    let _managed = Managed::install();
+    let blocked = page(&home, "https://open.test/", server.https.port());
+    assert!(blocked.contains("PUT blocked"), "*.open.test is not open.test: {blocked}");
+    let cors = cors.replace("*.open.test", "open.test");
+    let spec = format!(
+        "{}\nresponseHeaders: {{set: [{{name: X-Total, value: '7'}}]}}",
+        cors.replace("allowMethods", "exposeHeaders: [X-Total], allowMethods")
+    );
+    server.edit("route.yaml", &route_policy("app", "app", &spec));
+    let dom = page(&home, "https://open.test/", server.https.port());
+    assert!(dom.contains("PUT 200 7") && dom.contains("\"user\":\"azureuser\""), "{dom}");
+    assert!(dom.contains("DELETE blocked"), "not among the methods: {dom}");
 }

@@ -30,3 +30,4 @@ mod serving;
 mod signing_keys;
 mod story;
 mod support;
+mod traffic;

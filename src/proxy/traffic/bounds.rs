@@ -10,8 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Frame;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::snapshot::RouteSettings;
+
+/// How long a client may take to take what would tell it that its exchange was cut.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Why an exchange was cut short.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -62,12 +66,35 @@ impl Bounds {
 
     /// For the request's body.
     pub(in crate::proxy) fn sending(&self) -> Bound {
-        Bound { bounds: self.clone(), left: self.0.longest, timer: None }
+        Bound { bounds: self.clone(), left: self.0.longest, timer: None, _there: None }
     }
 
-    /// For the response's body.
-    pub(in crate::proxy) fn receiving(&self) -> Bound {
-        Bound { bounds: self.clone(), left: None, timer: None }
+    /// For the response's body. A client that does not read is not told anything either, and its body is not even asked for
+    /// more: then `stuck` is called.
+    pub(in crate::proxy) fn receiving(&self, stuck: impl FnOnce() + Send + 'static) -> Bound {
+        let there = self.next().map(|_| {
+            let (bounds, gone) = (self.clone(), CancellationToken::new());
+            let there = gone.clone().drop_guard();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = bounds.over() => stuck(),
+                    () = gone.cancelled() => {}
+                }
+            });
+            there
+        });
+        Bound { bounds: self.clone(), left: None, timer: None, _there: there }
+    }
+
+    /// Comes when the exchange should have been cut a while ago.
+    async fn over(&self) {
+        while let Some(end) = self.next().and_then(|(end, _)| end.checked_add(GRACE)) {
+            if end <= Instant::now() {
+                return;
+            }
+            sleep_until(end).await;
+        }
+        std::future::pending().await
     }
 
     fn end(&self) -> Option<Instant> {
@@ -108,6 +135,8 @@ pub(in crate::proxy) struct Bound {
     left: Option<u64>,
     /// Only once the body had nothing to give.
     timer: Option<Pin<Box<Sleep>>>,
+    /// As long as the body is.
+    _there: Option<DropGuard>,
 }
 
 type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
@@ -204,7 +233,7 @@ mod tests {
         assert_eq!(bounds.cut(), None);
         assert_eq!(gives(&mut bound, b"6").await, Err(Cut::Long));
         assert_eq!(bounds.cut(), Some(Cut::Long));
-        assert_eq!(gives(&mut bounds.receiving(), b"1234567").await, Ok(()));
+        assert_eq!(gives(&mut bounds.receiving(|| {}), b"1234567").await, Ok(()));
     }
 
     #[tokio::test]
@@ -212,15 +241,26 @@ mod tests {
         let silent = bounds(Some(60_000), Some(20), None);
         assert_eq!(waits(&mut silent.sending()).await, Cut::Idle);
         let late = bounds(Some(20), Some(60_000), None);
-        assert_eq!(waits(&mut late.receiving()).await, Cut::Late);
+        assert_eq!(waits(&mut late.receiving(|| {})).await, Cut::Late);
         super::late(Some(&late)).await;
-        assert_eq!(gives(&mut late.receiving(), b"x").await, Err(Cut::Late));
+        assert_eq!(gives(&mut late.receiving(|| {}), b"x").await, Err(Cut::Late));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_take_the_end_is_stuck_and_who_is_gone_is_not() {
+        let bounds = bounds(None, Some(20), None);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let kept = bounds.receiving(|| drop(tell.send(())));
+        let (tell, untold) = tokio::sync::oneshot::channel::<()>();
+        drop(bounds.receiving(|| drop(tell.send(()))));
+        assert_eq!((told.await, untold.await.is_err()), (Ok(()), true));
+        drop(kept);
     }
 
     #[tokio::test]
     async fn one_body_that_moves_keeps_the_other_alive() {
         let bounds = bounds(None, Some(200), None);
-        let (mut sending, mut receiving) = (bounds.sending(), bounds.receiving());
+        let (mut sending, mut receiving) = (bounds.sending(), bounds.receiving(|| {}));
         let started = Instant::now();
         let moving = async {
             for _ in 0..10 {

@@ -50,7 +50,10 @@ pub(super) fn answer(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut He
     for name in &FIELDS {
         headers.remove(name);
     }
-    vary(headers, "origin");
+    // Everybody gets the same where everybody may and nobody else is named.
+    if !matches!(&*cors.allow_origins, [all] if **all == *"*") {
+        vary(headers, "origin");
+    }
     if origin.is_some_and(|origin| grant(cors, origin, headers)) {
         let names = cors.expose_headers.iter().map(HeaderName::as_str);
         set(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, names);
@@ -196,6 +199,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         answer(&cors(&["*"], true), Some(&origin), &mut headers);
         assert_eq!(headers["access-control-allow-origin"], "*");
+        assert!(!headers.contains_key("vary"));
         assert!(!headers.contains_key("access-control-allow-credentials"));
     }
 

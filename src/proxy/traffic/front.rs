@@ -70,3 +70,93 @@ fn rewrite(path: &PathRewrite, matched: &PathPattern, uri: &mut Uri) -> Result<(
     *uri = Uri::from_parts(parts).map_err(|_| unwritable())?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::proxy::settings::TrustedHops;
+    use crate::snapshot::{RateLimit, RouteLimits};
+
+    fn origin(https: bool) -> Origin {
+        let client = "192.0.2.7:50000".parse().unwrap();
+        Origin::of(client, https, &HeaderMap::new(), &TrustedHops::default())
+    }
+
+    fn code(arrived: Result<Option<HeaderMap>, Rejection>) -> &'static str {
+        arrived.map_or_else(|rejection| rejection.code, |_| "goes on")
+    }
+
+    fn settings(target: Option<usize>, https_redirect: bool) -> RouteSettings {
+        let limits = RouteLimits { target, request_body: Some(4) };
+        RouteSettings { limits, https_redirect, ..RouteSettings::default() }
+    }
+
+    #[test]
+    fn a_target_may_be_as_long_as_the_route_says() {
+        let (origin, limits) = (origin(false), RateLimits::new());
+        for (target, expected) in [("/a?b=c", "goes on"), ("/a?b=cd", "414"), ("/a?b=%20", "414")] {
+            let request = Request::get(format!("http://a.example{target}")).body(()).unwrap();
+            let arrived = arrived(&settings(Some(6), false), &origin, &request, &limits);
+            assert_eq!(code(arrived), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn only_http_is_redirected() {
+        let (limits, request) = (RateLimits::new(), Request::new(()));
+        for (https, expected) in [(false, "308"), (true, "goes on")] {
+            let arrived = arrived(&settings(None, true), &origin(https), &request, &limits);
+            assert_eq!(code(arrived), expected);
+        }
+    }
+
+    #[test]
+    fn addresses_are_counted_before_and_accounts_after() {
+        let limits = RateLimits::new();
+        let limit = |per| RateLimit { per, requests: 1, period: Duration::from_secs(60), burst: 1 };
+        let rate_limits = [limit(RateKey::ClientAddress), limit(RateKey::Account)].into();
+        let settings = RouteSettings { rate_limits, ..settings(None, false) };
+        let before = || code(arrived(&settings, &origin(true), &Request::new(()), &limits));
+        assert_eq!([before(), before()], ["goes on", "429"]);
+        let after = |user| {
+            let permit = Permit::for_test(Some(user), None, None, None);
+            let mut request = Request::new(Full::new(&b"1234"[..]));
+            let matched = PathPattern::new("/", false);
+            admitted(&settings, &permit, &origin(true), &matched, &mut request, &limits)
+                .map_or_else(|rejection| rejection.code, |()| "goes on")
+        };
+        assert_eq!([after("alice"), after("bob"), after("alice")], ["goes on", "goes on", "429"]);
+    }
+
+    #[test]
+    fn a_body_is_measured_by_what_it_says_of_its_length() {
+        let permit = Permit::for_test(None, None, None, None);
+        for (body, expected) in [(&b"1234"[..], true), (b"12345", false)] {
+            let mut request = Request::new(Full::new(body));
+            let (matched, limits) = (PathPattern::new("/", false), RateLimits::new());
+            let settings = settings(None, false);
+            let admitted =
+                admitted(&settings, &permit, &origin(true), &matched, &mut request, &limits);
+            assert_eq!(admitted.is_ok(), expected);
+        }
+    }
+
+    #[test]
+    fn the_path_is_rewritten_in_whatever_form_the_target_has() {
+        let permit = Permit::for_test(None, None, None, None);
+        let mut settings = settings(None, false);
+        settings.rewrite.path = Some(PathRewrite::Prefix("/v1".into()));
+        for (target, expected) in
+            [("/a/b?c", "/v1/b?c"), ("http://a.example/a/b", "http://a.example/v1/b")]
+        {
+            let mut request = Request::get(target).body(Full::new(&b""[..])).unwrap();
+            let (matched, limits) = (PathPattern::new("/a", false), RateLimits::new());
+            admitted(&settings, &permit, &origin(true), &matched, &mut request, &limits).unwrap();
+            assert_eq!(request.uri(), expected);
+        }
+    }
+}

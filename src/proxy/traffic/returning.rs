@@ -89,3 +89,99 @@ impl Returning {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::header::HeaderName;
+
+    use super::*;
+    use crate::snapshot::{Compression, Cors, ErrorPage, HeaderEdits, StatusRange};
+
+    fn settings() -> RouteSettings {
+        let page = ErrorPage {
+            status: StatusRange::Class(4),
+            substatus: None,
+            of_backend: true,
+            content_type: HeaderValue::from_static("text/html"),
+            body: "a page of the route's".into(),
+        };
+        let kind = (HeaderName::from_static("x-kind"), HeaderValue::from_static("1"));
+        RouteSettings {
+            error_pages: [page].into(),
+            response_headers: HeaderEdits { set: [kind].into(), ..HeaderEdits::default() },
+            cors: Some(Cors {
+                allow_origins: ["https://a.example".into()].into(),
+                allow_methods: Box::default(),
+                allow_headers: Box::default(),
+                expose_headers: Box::default(),
+                allow_credentials: true,
+                max_age: Duration::ZERO,
+            }),
+            compression: Some(Compression {
+                codings: [Coding::Gzip].into(),
+                types: ["text/html".into()].into(),
+                least: 1,
+            }),
+            ..RouteSettings::default()
+        }
+    }
+
+    fn returning(method: Method, accept: &'static str) -> Returning {
+        let request = Request::builder()
+            .method(method)
+            .header("origin", "https://a.example")
+            .header("accept-encoding", accept)
+            .body(())
+            .unwrap();
+        Returning::of(Arc::new(settings()), &request, false)
+    }
+
+    fn response(status: u16) -> Response<ResponseBody> {
+        Response::builder()
+            .status(status)
+            .header("content-type", "text/plain")
+            .header("content-length", "5")
+            .body(full("plain"))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_page_takes_the_answers_place_is_dressed_and_then_compressed() {
+        let answer = returning(Method::GET, "gzip").answer(response(404));
+        let headers = answer.headers();
+        assert_eq!(headers["content-type"], "text/html");
+        assert_eq!(headers["content-encoding"], "gzip");
+        assert_eq!(headers["x-kind"], "1");
+        assert_eq!(headers["access-control-allow-origin"], "https://a.example");
+        assert!(!headers.contains_key("content-length"));
+        let vary: Vec<_> = headers.get_all("vary").iter().collect();
+        assert_eq!(vary, ["origin", "accept-encoding"]);
+    }
+
+    #[test]
+    fn an_answer_to_head_is_not_compressed() {
+        let answer = returning(Method::HEAD, "gzip").answer(response(404));
+        assert!(!answer.headers().contains_key("content-encoding"));
+    }
+
+    #[test]
+    fn a_switch_of_protocols_is_left_alone() {
+        let answer = returning(Method::GET, "gzip").answer(response(101));
+        assert_eq!(answer.headers().len(), 2);
+    }
+
+    #[test]
+    fn ours_are_dressed_too_and_what_somebody_else_wrote_keeps_its_body() {
+        let returning = returning(Method::GET, "gzip");
+        let refused = returning.refusal(response(403), Some(7));
+        assert_eq!(
+            (&refused.headers()["content-type"], &refused.headers()["x-kind"]),
+            (&HeaderValue::from_static("text/html"), &HeaderValue::from_static("1"))
+        );
+        let passed_back = returning.refusal(response(403), None);
+        assert_eq!(passed_back.headers()["content-type"], "text/plain");
+        assert!(passed_back.headers().contains_key("access-control-allow-origin"));
+    }
+}

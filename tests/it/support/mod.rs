@@ -5,6 +5,7 @@ pub(crate) mod clients;
 pub(crate) mod frames;
 pub(crate) mod key_server;
 pub(crate) mod manifests;
+pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod recorder;
 pub(crate) mod server;
