@@ -250,9 +250,9 @@ mod tests {
     async fn who_does_not_take_the_end_is_stuck_and_who_is_gone_is_not() {
         let bounds = bounds(None, Some(20), None);
         let (tell, told) = tokio::sync::oneshot::channel();
-        let kept = bounds.receiving(|| drop(tell.send(())));
+        let kept = bounds.receiving(|| tell.send(()).unwrap_or_default());
         let (tell, untold) = tokio::sync::oneshot::channel::<()>();
-        drop(bounds.receiving(|| drop(tell.send(()))));
+        drop(bounds.receiving(|| tell.send(()).unwrap_or_default()));
         assert_eq!((told.await, untold.await.is_err()), (Ok(()), true));
         drop(kept);
     }
