@@ -9,6 +9,10 @@ use certmap::cli::{Arguments, run};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing_subscriber::EnvFilter;
 
+/// docs/performance.md says what it is worth.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What goes wrong is one line, as clap writes it.
 fn main() -> ExitCode {
     certmap().unwrap_or_else(|error| {

@@ -5,6 +5,7 @@ mod control;
 mod lookups;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How connections are accepted and served.
     pub listener: ListenerSettings,
+    /// Threads that serve.
+    pub workers: NonZeroUsize,
     /// How the end goes.
     pub drain: Drain,
     /// What objects do not say.
@@ -188,7 +191,15 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     tokio::spawn(lookups.keys.clone().follow(store.clone()));
     let shown = store.clone();
     let (timeouts, listener) = (settings.timeouts, settings.listener);
-    let parts = Parts { store, lookups, metrics, log: log.clone(), timeouts, settings: listener };
+    let parts = Parts {
+        store,
+        lookups,
+        metrics,
+        log: log.clone(),
+        timeouts,
+        settings: listener,
+        workers: settings.workers,
+    };
     let proxy = Proxy::start(http, https, parts)?;
     let published = shown.clone();
     state.serves(Shown {

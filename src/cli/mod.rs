@@ -10,6 +10,7 @@ mod whoami;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::crds_yaml;
 use crate::app::{self, Drain, Running, Settings, Source};
 use crate::compile::{Finding, World};
-use crate::proxy::{TURNS, Timeouts};
+use crate::proxy::Timeouts;
 use crate::source;
 use crate::telemetry::{Destination, Format};
 use cluster::{AccessArguments, RuleArguments, StatusArguments};
@@ -83,6 +84,9 @@ struct ServeArguments {
     /// A file larger than this many octets is rotated (every file is at midnight UTC)
     #[arg(long, value_name = "OCTETS", default_value_t = DEFAULT_LOG_SIZE)]
     access_log_size: u64,
+    /// Threads that serve; one for each core where nothing is said
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<NonZeroUsize>,
     /// How long a backend may take to accept a connection (504)
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     connect_timeout: f64,
@@ -164,9 +168,15 @@ impl ServeArguments {
                 delay: Duration::from_secs_f64(self.drain_delay),
                 timeout: Duration::from_secs_f64(self.drain_timeout),
             },
+            workers: self.workers.unwrap_or_else(cores),
             rules: self.rules.rules(),
         }
     }
+}
+
+/// That this process may use.
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 fn seconds_or_none(text: &str) -> Result<f64, String> {
@@ -198,12 +208,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Requests are served by threads of their own.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .event_interval(TURNS)
-        .build()
-        .context("no runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {

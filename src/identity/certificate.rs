@@ -1,7 +1,8 @@
 //! What one certificate says, parsed once and owned.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use http::HeaderValue;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -23,6 +24,8 @@ pub struct PeerCertificate {
     pub serial: Box<str>,
     /// Whom the certificate names.
     pub subject: DistinguishedName,
+    /// The same as RFC 4514 writes it.
+    pub subject_text: Box<str>,
     /// Who issued it.
     pub issuer: DistinguishedName,
     /// Further names.
@@ -31,7 +34,39 @@ pub struct PeerCertificate {
     pub validity: Validity,
     /// By what a directory may know it.
     pub account: AccountFacts,
+    /// The certificate as backends get it, once it was written.
+    pub written: Written,
 }
+
+/// Something that is made of a certificate when it is first wanted, and kept.
+#[derive(Clone, Debug, Default)]
+pub struct Written(OnceLock<HeaderValue>);
+
+impl Written {
+    /// What was made, or is made now; what cannot be made is tried again.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn or_write<E>(
+        &self,
+        write: impl FnOnce() -> Result<HeaderValue, E>,
+    ) -> Result<HeaderValue, E> {
+        if let Some(written) = self.0.get() {
+            return Ok(written.clone());
+        }
+        let written = write()?;
+        Ok(self.0.get_or_init(|| written).clone())
+    }
+}
+
+/// It follows from the certificate.
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
 
 /// A certificate that cannot be read.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -116,15 +151,18 @@ impl PeerCertificate {
             san.map(|extension| SubjectAltName::from_general_names(&extension.value.general_names));
         let serial =
             certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+        let subject = DistinguishedName::from_x509(certificate.subject())?;
         Ok(Self {
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             fingerprint: Fingerprint::of(leaf),
             serial: serial.trim_start_matches("00").into(),
-            subject: DistinguishedName::from_x509(certificate.subject())?,
+            subject_text: subject.to_string().into(),
+            subject,
             issuer: DistinguishedName::from_x509(certificate.issuer())?,
             san: san.unwrap_or_default(),
             validity: Validity::from_x509(&certificate),
             account: AccountFacts::from_x509(&certificate),
+            written: Written::default(),
         })
     }
 

@@ -11,7 +11,7 @@ mod name;
 mod san;
 
 pub use account_facts::AccountFacts;
-pub use certificate::{CertificateError, PeerCertificate, Validity};
+pub use certificate::{CertificateError, PeerCertificate, Validity, Written};
 pub use encoding::{EncodingError, read_certificates};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use name::{Attribute, AttributeType, DistinguishedName, NameError};

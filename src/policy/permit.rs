@@ -96,6 +96,12 @@ impl Permit {
         self.policy.as_deref()
     }
 
+    /// The names of the policy and of the mapping, for whoever keeps them longer than the permit.
+    #[must_use]
+    pub fn shared_names(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        (self.policy.clone(), self.mapping.clone())
+    }
+
     /// The name of the mapping that matched.
     #[must_use]
     pub fn mapping(&self) -> Option<&str> {

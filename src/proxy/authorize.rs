@@ -166,15 +166,18 @@ impl Case {
                     );
                 }
                 Decision::Deny(denial) => return (Err(denial.into()), trace),
-                Decision::Ask(question) => match lookups.answer(&question, snapshot).await {
-                    Ok(answer) => {
-                        if matches!(question, Question::External(_)) {
-                            self.heard().add(question.clone(), answer.clone());
+                // Seldom asked, and large: the room for it is made only then.
+                Decision::Ask(question) => {
+                    match Box::pin(lookups.answer(&question, snapshot)).await {
+                        Ok(answer) => {
+                            if matches!(question, Question::External(_)) {
+                                self.heard().add(question.clone(), answer.clone());
+                            }
+                            answers.add(question, answer);
                         }
-                        answers.add(question, answer);
+                        Err(unanswered) => return (Err(unanswered.into()), trace),
                     }
-                    Err(unanswered) => return (Err(unanswered.into()), trace),
-                },
+                }
             }
         }
         (Err(Rejection::bad_request("the decision does not come to an end")), Trace::default())

@@ -13,6 +13,8 @@ use crate::policy::VerifiedCertificate;
 /// Longer values would not pass the backend's limits: better one clear refusal here.
 const LONGEST_VALUE: usize = 32 * 1024;
 
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+
 /// A field that the certificate cannot be written into.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum UnwritableCertificate {
@@ -34,17 +36,17 @@ pub(super) fn set(
     certificate: &VerifiedCertificate,
 ) -> Result<(), UnwritableCertificate> {
     let leaf = certificate.peer.leaf().ok_or(UnwritableCertificate::Missing)?;
+    if format == CertificateFormat::Rfc9440 {
+        // What is the same for every request of a certificate.
+        let write = || field("client-cert", byte_sequence(leaf));
+        headers.insert(CLIENT_CERT, certificate.peer.written.or_write(write)?);
+    }
     let mut put = |name: &'static str, value: String| {
-        if value.len() > LONGEST_VALUE {
-            return Err(UnwritableCertificate::TooLong(name));
-        }
-        let value = HeaderValue::try_from(value).map_err(|_| UnwritableCertificate::Value(name))?;
-        headers.insert(HeaderName::from_static(name), value);
+        headers.insert(HeaderName::from_static(name), field(name, value)?);
         Ok(())
     };
     match format {
         CertificateFormat::Rfc9440 => {
-            put("client-cert", byte_sequence(leaf))?;
             let chain: Vec<String> =
                 certificate.intermediates.iter().map(|der| byte_sequence(der)).collect();
             if chain.is_empty() { Ok(()) } else { put("client-cert-chain", chain.join(", ")) }
@@ -66,6 +68,13 @@ pub(super) fn set(
             put(name, traefik::info(certificate).ok_or(UnwritableCertificate::Value(name))?)
         }
     }
+}
+
+fn field(name: &'static str, value: String) -> Result<HeaderValue, UnwritableCertificate> {
+    if value.len() > LONGEST_VALUE {
+        return Err(UnwritableCertificate::TooLong(name));
+    }
+    HeaderValue::try_from(value).map_err(|_| UnwritableCertificate::Value(name))
 }
 
 /// RFC 8941, 3.3.5.

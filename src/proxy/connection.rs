@@ -86,7 +86,7 @@ pub(super) struct TlsFacts {
     /// Whether a certificate was asked for.
     pub(super) asked: bool,
     /// What the client answered.
-    pub(super) certificate: Option<ClientCertificate>,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// The strength of the cipher.
     pub(super) cipher_bits: u16,
     /// Such as "TLSv1.3".
@@ -99,7 +99,7 @@ pub(super) struct TlsFacts {
 
 impl Connection {
     pub(super) fn certificate(&self) -> Option<&ClientCertificate> {
-        self.tls.as_ref()?.certificate.as_ref()
+        self.tls.as_ref()?.certificate.as_deref()
     }
 
     /// Whether a request for a host whose terms are `wanted` may come over this connection; `handshake` are the terms

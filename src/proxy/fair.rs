@@ -16,7 +16,7 @@ const MOST_READS: u8 = 4;
 /// So many turns a worker gives to whoever is ready before it looks who else has something to say (tokio's
 /// `event_interval`). With its usual 61, two connections that are always ready keep everybody else waiting for a tenth of
 /// a second, each time that somebody has to be heard.
-pub const TURNS: u32 = 8;
+pub(super) const TURNS: u32 = 8;
 
 /// A stream that yields after some reads without a pause.
 #[derive(Debug)]

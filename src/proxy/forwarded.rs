@@ -10,6 +10,11 @@ use super::hops::Origin;
 use crate::snapshot::IdentityHeaders;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// What other proxies say of a request, and frameworks believe.
 const NAMES: &[&str] = &[
@@ -96,31 +101,36 @@ impl Arrival {
 
 /// Whether a field of this name says where a request came from.
 pub(super) fn is_forwarded(name: &HeaderName) -> bool {
+    // Every name here begins with one of these: most others need no further look.
+    if !name.as_str().starts_with(['c', 'f', 'p', 'w', 'x']) {
+        return false;
+    }
     let name = IdentityHeaders::folded(name);
     NAMES.contains(&&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Says it anew.
 pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
-    let mut set = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
+    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
+        if let Some(value) = value {
             headers.insert(name, value);
         }
     };
-    let mut way = arrival.way().map(|address| address.to_string());
-    let mut listed = way.next().unwrap_or_default();
-    set(HeaderName::from_static("x-real-ip"), &listed);
-    for proxy in way {
-        listed.push_str(", ");
-        listed.push_str(&proxy);
-    }
-    set(HeaderName::from_static("x-forwarded-for"), &listed);
-    set(HeaderName::from_static("x-forwarded-proto"), arrival.scheme());
-    set(HeaderName::from_static("x-forwarded-port"), &arrival.port().to_string());
+    let text = |text: String| HeaderValue::try_from(text).ok();
+    let mut way = arrival.way();
+    let client = way.next().and_then(|address| text(address.to_string()));
+    let listed = way.next().map(|proxy| {
+        let client = arrival.origin.client.ip().to_canonical();
+        way.fold(format!("{client}, {proxy}"), |listed, proxy| format!("{listed}, {proxy}"))
+    });
+    set(FORWARDED_FOR, listed.map_or_else(|| client.clone(), text));
+    set(REAL_IP, client);
+    set(FORWARDED_PROTO, Some(HeaderValue::from_static(arrival.scheme())));
+    set(FORWARDED_PORT, Some(HeaderValue::from(arrival.port())));
     if arrival.forwarded {
-        set(header::FORWARDED, &arrival.forwarded());
+        set(header::FORWARDED, text(arrival.forwarded()));
     }
-    headers.insert(HeaderName::from_static("x-forwarded-host"), arrival.host().clone());
+    headers.insert(FORWARDED_HOST, arrival.host().clone());
     headers.insert(header::HOST, arrival.host_sent.as_ref().unwrap_or(&arrival.host).clone());
     headers.insert(REQUEST_ID, arrival.request_id.clone());
 }
@@ -140,6 +150,18 @@ mod tests {
             unique: HeaderValue::from_static("id"),
             at: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
             forwarded: false,
+        }
+    }
+
+    #[test]
+    fn no_name_is_passed_over_for_its_beginning() {
+        for name in NAMES {
+            assert!(is_forwarded(&HeaderName::from_static(name)), "{name}");
+        }
+        for prefix in PREFIXES {
+            assert!(is_forwarded(
+                &HeaderName::from_bytes(format!("{prefix}x").as_bytes()).unwrap()
+            ));
         }
     }
 

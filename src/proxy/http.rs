@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::forwarded::{Arrival, REQUEST_ID};
 use super::headers;
 use super::hops::Origin;
-use super::rejection::{Rejection, prefers_json};
+use super::rejection::{Accept, Rejection, prefers_json};
 use super::settings::ListenerSettings;
 use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
 use super::upgrade::{is_websocket, tunnel};
@@ -30,7 +30,7 @@ use crate::snapshot::{PathPattern, Route, RouteSettings, Snapshot, SnapshotStore
 use crate::telemetry::{AccessLog, Metrics};
 
 /// What every request needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) store: Arc<SnapshotStore>,
     pub(super) lookups: Arc<Lookups>,
@@ -38,7 +38,7 @@ pub(super) struct Line {
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: AccessLog,
     /// Who has asked how often.
-    pub(super) rate_limits: RateLimits,
+    pub(super) rate_limits: Arc<RateLimits>,
     /// Where http is redirected to.
     pub(super) https_port: u16,
     /// Upgraded connections, which the server waits for as for others.
@@ -47,8 +47,8 @@ pub(super) struct Line {
     pub(super) leaving: CancellationToken,
     /// Ends them when the server does.
     pub(super) stop: CancellationToken,
-    pub(super) request_ids: RequestIds,
     pub(super) settings: ListenerSettings,
+    pub(super) request_ids: Arc<RequestIds>,
 }
 
 impl Line {
@@ -64,15 +64,15 @@ impl Line {
         let snapshot = self.store.load();
         let received = self.receive(&connection, request.headers());
         let request_id = received.request_id.clone();
-        let mut visit = Visit::begin(
+        let mut visit = Box::new(Visit::begin(
             &connection,
             &received.origin,
             &request,
             &request_id,
             self.log.clone(),
             self.metrics.clone(),
-        );
-        let (json, version) = (prefers_json(request.headers()), request.version());
+        ));
+        let (accept, version) = (Accept::of(request.headers()), request.version());
         let mut response =
             match self.answer(&snapshot, &connection, request, &received, &mut visit).await {
                 Ok(response) => response,
@@ -81,7 +81,7 @@ impl Line {
                     if rejection.ends_connection {
                         connection.end();
                     }
-                    rejection.into_response(json, &request_id)
+                    rejection.into_response(accept.prefers_json(), &request_id)
                 }
             };
         if connection.closing.is_cancelled()
@@ -132,7 +132,7 @@ impl Line {
             host_sent: settings.rewrite.host.clone(),
             request_id: received.request_id.clone(),
             unique: received.unique.clone(),
-            at: UnixTime::now(),
+            at: visit.begun(),
             forwarded: self.settings.hops.forwarded,
         };
         let bounds = Bounds::of(settings);

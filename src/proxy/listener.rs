@@ -3,18 +3,22 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::chains::Chains;
 use super::connection::{Connection, Requests};
 use super::fair::Fair;
 use super::http::{Line, RequestIds};
@@ -25,6 +29,7 @@ use super::settings::{Limits, ListenerSettings};
 use super::tls::{HandshakeError, accept};
 use super::traffic::RateLimits;
 use super::upstream::{Timeouts, Upstream};
+use super::worker::Worker;
 use crate::lookup::Lookups;
 use crate::snapshot::SnapshotStore;
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
@@ -45,6 +50,8 @@ pub struct Parts {
     pub log: AccessLog,
     /// How long backends may take.
     pub timeouts: Timeouts,
+    /// Threads that serve.
+    pub workers: NonZeroUsize,
     /// How connections are accepted and served.
     pub settings: ListenerSettings,
 }
@@ -60,12 +67,16 @@ pub struct Proxy {
     drain: CancellationToken,
     /// Nothing at all any more.
     stop: CancellationToken,
+    /// The threads end with it.
+    _ended: DropGuard,
 }
 
+#[derive(Clone)]
 struct Server {
     line: Arc<Line>,
     sessions: Sessions,
-    places: Places,
+    chains: Chains,
+    places: Arc<Places>,
     connections: TaskTracker,
     drain: CancellationToken,
     stop: CancellationToken,
@@ -75,13 +86,15 @@ impl Proxy {
     /// Starts to serve on both listeners.
     ///
     /// # Errors
-    /// A listener has no address, or the system no random numbers.
+    /// A listener has no address, or the system no random numbers or no threads.
     pub fn start(http: TcpListener, https: TcpListener, parts: Parts) -> io::Result<Self> {
+        let ended = CancellationToken::new();
         let proxy = Self {
             connections: TaskTracker::new(),
             leaving: CancellationToken::new(),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
+            _ended: ended.clone().drop_guard(),
         };
         let settings = parts.settings;
         let exempt = settings.hops.ranges.clone();
@@ -92,24 +105,35 @@ impl Proxy {
             upstream: Upstream::new(parts.timeouts),
             metrics: parts.metrics,
             log: parts.log,
-            rate_limits: RateLimits::new(),
+            rate_limits: Arc::new(RateLimits::new()),
             https_port: https.local_addr()?.port(),
             tunnels: proxy.connections.clone(),
             leaving: proxy.leaving.clone(),
             stop: proxy.stop.clone(),
-            request_ids: RequestIds::new().map_err(io::Error::other)?,
+            request_ids: Arc::new(RequestIds::new().map_err(io::Error::other)?),
             settings,
         };
-        let server = Arc::new(Server {
+        let server = Server {
             line: Arc::new(line),
             sessions: Sessions::new(),
-            places,
+            chains: Chains::new(),
+            places: Arc::new(places),
             connections: proxy.connections.clone(),
             drain: proxy.drain.clone(),
             stop: proxy.stop.clone(),
-        });
-        tokio::spawn(listen(server.clone(), http, false));
-        tokio::spawn(listen(server, https, true));
+        };
+        let (http, https) = (http.into_std()?, https.into_std()?);
+        for number in 0..parts.workers.get() {
+            // Kept connections are driven by the thread that opened them.
+            let upstream = Upstream::new(parts.timeouts);
+            let line = Arc::new(Line { upstream, ..(*server.line).clone() });
+            let server = Arc::new(Server { line, ..server.clone() });
+            let worker = Worker::start(number, ended.clone())?;
+            for (socket, tls) in [(&http, false), (&https, true)] {
+                let listener = worker.share(socket)?;
+                worker.handle().spawn(listen(server.clone(), listener, tls));
+            }
+        }
         Ok(proxy)
     }
 
@@ -220,7 +244,9 @@ async fn shake_hands(
     let line = &server.line;
     let snapshot = line.store.load();
     let limit = line.settings.limits.handshake;
-    let shaken = accept(stream, &snapshot, &server.sessions, limit).await;
+    // What a handshake needs is gone when it is over, and connections are many.
+    let shaken = accept(stream, &snapshot, (&server.sessions, &server.chains), limit);
+    let shaken = Box::pin(shaken).await;
     drop(snapshot);
     match shaken {
         Ok((stream, facts)) => {
@@ -254,45 +280,65 @@ where
     let connection = Arc::new(connection);
     let service = service_fn({
         let (line, connection) = (server.line.clone(), connection.clone());
-        move |request| line.clone().handle(connection.clone(), request)
+        // hyper would make room for one beside each connection, at rest as well, and move it there.
+        move |request| Box::pin(line.clone().handle(connection.clone(), request))
     });
-    let limits = &server.line.settings.limits;
-    let builder = builder(limits);
-    let conversation =
-        builder.serve_connection_with_upgrades(TokioIo::new(Fair::new(stream)), service);
+    let builder = builder(&server.line.settings.limits);
+    let stream = TokioIo::new(Fair::new(stream));
+    let conversation = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(conversation);
-    let mut closing = false;
-    let mut rest = None;
-    let mut look = tokio::time::interval(limits.idle);
+    // Woken apart from the conversation, it costs a request nothing.
+    let mut attendants = FuturesUnordered::new();
+    attendants.push(attend(server.clone(), connection.clone(), false));
     loop {
         tokio::select! {
+            biased;
             ended = conversation.as_mut() => {
                 if let Err(error) = ended {
                     broken(&server.line, &connection, &*error);
                 }
                 return;
             }
-            () = connection.closing.cancelled(), if !closing => {
-                closing = true;
-                conversation.as_mut().graceful_shutdown();
+            told = attendants.next() => match told {
+                Some(Told::Close) => {
+                    conversation.as_mut().graceful_shutdown();
+                    attendants.push(attend(server.clone(), connection.clone(), true));
+                }
+                Some(Told::Stop) | None => return,
             }
+        }
+    }
+}
+
+/// What becomes of a connection, whatever is said on it.
+enum Told {
+    /// No further requests.
+    Close,
+    /// Nothing more.
+    Stop,
+}
+
+async fn attend(server: Arc<Server>, connection: Arc<Connection>, closing: bool) -> Told {
+    let mut rest = None;
+    let mut look = tokio::time::interval(server.line.settings.limits.idle);
+    loop {
+        tokio::select! {
+            () = connection.closing.cancelled(), if !closing => return Told::Close,
+            () = server.stop.cancelled() => return Told::Stop,
             _ = look.tick() => {
                 // Nothing since the last look, not even a beginning: the place is another client's.
                 let now = connection.requests.at_rest();
                 if now.is_some() && now == rest {
-                    if closing {
-                        // It was told, and does not go.
-                        return;
-                    }
                     connection.closing.cancel();
+                    // It may have been told, and does not go.
+                    return if closing { Told::Stop } else { Told::Close };
                 }
                 rest = now;
             }
             () = connection.cut.cancelled() => {
                 tracing::debug!(client = %connection.client, "a connection is cut");
-                return;
+                return Told::Stop;
             }
-            () = server.stop.cancelled() => return,
         }
     }
 }
@@ -307,7 +353,6 @@ fn broken(line: &Line, connection: &Connection, error: &(dyn Error + 'static)) {
         AccessRecord::new(Event::Request, Timestamp::now(), connection.client, connection.local);
     record.tls = connection.tls.as_ref().map(|tls| tls.version);
     record.status = if error.is_parse_too_large() { 431 } else { 400 };
-    record.code = record.status.to_string();
     record.reason = Some(format!("the request cannot be read: {error}"));
     line.metrics.request(record.status, "HTTP/1.1", Duration::ZERO);
     line.log.log(&record);

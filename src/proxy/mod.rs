@@ -8,6 +8,7 @@
 mod authorize;
 mod body;
 mod certificate_headers;
+mod chains;
 mod connection;
 mod fair;
 mod forwarded;
@@ -31,8 +32,8 @@ mod upgrade;
 mod upstream;
 mod visit;
 mod watch;
+mod worker;
 
-pub use fair::TURNS;
 pub use listener::{Parts, Proxy};
 pub use ranges::{AddressRange, AddressRanges, RangeError};
 pub use settings::{Http2Limits, Limits, ListenerSettings, TrustedHops};

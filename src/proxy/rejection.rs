@@ -322,10 +322,26 @@ impl From<UpstreamError> for Rejection {
     }
 }
 
-/// RFC 9110, 12.5.1: by the quality of each; a page where both are equal.
+/// What a client accepts; made out only where it is answered with a page.
+pub(super) struct Accept(Vec<HeaderValue>);
+
+impl Accept {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.get_all(header::ACCEPT).iter().cloned().collect())
+    }
+
+    pub(super) fn prefers_json(&self) -> bool {
+        prefers(self.0.iter())
+    }
+}
+
 pub(super) fn prefers_json(headers: &HeaderMap) -> bool {
-    let accept: Vec<&str> =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    prefers(headers.get_all(header::ACCEPT).iter())
+}
+
+/// RFC 9110, 12.5.1: by the quality of each; a page where both are equal.
+fn prefers<'v>(accept: impl Iterator<Item = &'v HeaderValue>) -> bool {
+    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
     let accept = accept.join(",");
     let json = ["application/problem+json", "application/json", "application/*", "*/*"];
     quality(&accept, &json) > quality(&accept, &["text/html", "text/*", "*/*"])

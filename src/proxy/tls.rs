@@ -10,10 +10,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::chains::Chains;
 use super::connection::TlsFacts;
 use super::sessions::Sessions;
-use crate::identity::PeerCertificate;
-use crate::policy::ClientCertificate;
 use crate::snapshot::{HostName, Snapshot};
 
 /// A handshake that failed.
@@ -31,10 +30,10 @@ pub(super) enum HandshakeError {
 pub(super) async fn accept(
     stream: TcpStream,
     snapshot: &Snapshot,
-    sessions: &Sessions,
+    (sessions, chains): (&Sessions, &Chains),
     limit: Duration,
 ) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeError> {
-    let handshake = shake_hands(stream, snapshot, sessions);
+    let handshake = shake_hands(stream, snapshot, sessions, chains);
     tokio::time::timeout(limit, handshake)
         .await
         .map_err(|_| HandshakeError::Timeout(limit))?
@@ -45,6 +44,7 @@ async fn shake_hands(
     stream: TcpStream,
     snapshot: &Snapshot,
     sessions: &Sessions,
+    chains: &Chains,
 ) -> io::Result<(TlsStream<TcpStream>, TlsFacts)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let sni = start.client_hello().server_name().and_then(HostName::parse);
@@ -58,7 +58,7 @@ async fn shake_hands(
     let facts = TlsFacts {
         sni,
         asked: terms.asks,
-        certificate: chain.map(|chain| ClientCertificate::new(PeerCertificate::parse(chain))),
+        certificate: chain.map(|chain| chains.read(chain)),
         cipher_bits: connection
             .negotiated_cipher_suite()
             .map_or(0, |suite| cipher_bits(suite.suite())),

@@ -174,6 +174,8 @@ impl Upstream {
             Target::Name(name, port) => {
                 let found =
                     tokio::time::timeout(self.timeouts.connect, self.names.find(name, *port));
+                // Large, and not every backend is a name.
+                let found = Box::pin(found);
                 let found = found.await.unwrap_or(Err(NameError::NoAnswer));
                 Ok(Cow::Owned(found?))
             }

@@ -10,6 +10,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Version};
 use hyper::body::{Body, Frame, SizeHint};
 use jiff::Timestamp;
+use rustls::pki_types::UnixTime;
 
 use super::body::{BodyError, ResponseBody};
 use super::connection::{Connection, OpenRequest};
@@ -45,42 +46,42 @@ impl Visit {
         log: AccessLog,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let text = |name: HeaderName| {
-            request
-                .headers()
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let authority = request.uri().authority().map(ToString::to_string);
+        let field = |name: HeaderName| request.headers().get(name).cloned();
+        let authority = request.uri().authority();
+        let authority = authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok());
         let peer = connection.certificate().and_then(|certificate| certificate.peer.as_ref().ok());
         let (client, local) = (origin.client, connection.local);
         let mut record = AccessRecord::new(Event::Request, Timestamp::now(), client, local);
         record.tls = connection.tls.as_ref().map(|tls| tls.version);
         record.protocol = protocol(request.version());
-        record.method = request.method().to_string();
-        record.host = authority.or_else(|| text(header::HOST)).unwrap_or_default();
+        record.method = Some(request.method().clone());
+        record.host = authority.or_else(|| field(header::HOST));
         record.path = request.uri().path().to_owned();
         record.query = request.uri().query().map(str::to_owned);
-        record.user_agent = text(header::USER_AGENT);
-        record.referer = text(header::REFERER);
-        record.certificate_serial = peer.map(|peer| peer.serial.to_string());
-        record.certificate_subject = peer.map(|peer| peer.subject.to_string());
-        record.request_id = request_id.to_str().unwrap_or_default().to_owned();
+        record.user_agent = field(header::USER_AGENT);
+        record.referer = field(header::REFERER);
+        record.certificate = peer.cloned();
+        record.request_id = Some(request_id.clone());
         // What stands there if the client does not wait for an answer.
-        (record.status, record.code) = (499, "499".to_owned());
+        record.status = 499;
         #[expect(clippy::disallowed_methods, reason = "how long a request takes is measured here")]
         let started = Instant::now();
         let open = OpenRequest::begin(connection.clone());
         Self { record, started, log, metrics, open, ended: false }
     }
 
+    /// When it began.
+    pub(super) fn begun(&self) -> UnixTime {
+        let seconds = u64::try_from(self.record.time.as_second()).unwrap_or(0);
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
     pub(super) fn admitted(&mut self, permit: &Permit) {
-        self.record.user = permit.user().map(str::to_owned);
+        self.record.user = permit.principal().cloned();
         self.record.mechanism = Some(permit.mechanism().as_str());
-        self.record.policy = permit.policy().map(str::to_owned);
-        self.record.mapping = permit.mapping().map(str::to_owned);
-        if let Some(policy) = permit.policy() {
-            self.metrics.decision(&policy.into(), permit.mechanism().as_str(), "admitted");
+        (self.record.policy, self.record.mapping) = permit.shared_names();
+        if let Some(policy) = &self.record.policy {
+            self.metrics.decision(policy, permit.mechanism().as_str(), "admitted");
         }
     }
 
@@ -90,7 +91,7 @@ impl Visit {
         policy: Option<&Arc<str>>,
         trace: &Trace,
     ) {
-        self.record.policy = policy.map(ToString::to_string);
+        self.record.policy = policy.cloned();
         self.record.trace = trace.lines(MOST_TRACE_LINES).iter().map(ToString::to_string).collect();
         if let Some(policy) = policy {
             self.metrics.decision(policy, "none", rejection.code);
@@ -100,18 +101,17 @@ impl Visit {
     pub(super) fn rejected(&mut self, rejection: &Rejection) {
         self.record.status = rejection.status.as_u16();
         self.record.substatus = rejection.substatus;
-        rejection.code.clone_into(&mut self.record.code);
+        self.record.code = Some(rejection.code);
         self.record.reason = Some(rejection.reason.to_string());
     }
 
     /// Answered by certmap itself, with what is everybody's.
     pub(super) fn published(&mut self, status: u16) {
-        (self.record.status, self.record.code) = (status, status.to_string());
+        self.record.status = status;
     }
 
     pub(super) fn answered(&mut self, status: u16, endpoint: String) {
         self.record.status = status;
-        self.record.code = status.to_string();
         self.record.backend = Some(endpoint);
     }
 }
@@ -139,11 +139,11 @@ fn protocol(version: Version) -> &'static str {
 /// A response's body that holds its record open.
 pub(super) struct Recorded {
     body: ResponseBody,
-    visit: Visit,
+    visit: Box<Visit>,
 }
 
 impl Recorded {
-    pub(super) fn new(body: ResponseBody, visit: Visit) -> Self {
+    pub(super) fn new(body: ResponseBody, visit: Box<Visit>) -> Self {
         Self { body, visit }
     }
 }

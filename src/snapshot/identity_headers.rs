@@ -76,26 +76,71 @@ const PREFIXES: &[&str] = &[
 /// Names compared as the least careful backend would: in lower case, with whatever is no letter or digit counting as a
 /// hyphen. CGI takes an underscore for one, and PHP a dot for either.
 #[derive(Clone, Debug)]
-pub struct IdentityHeaders(HashSet<Box<str>>);
+pub struct IdentityHeaders {
+    names: HashSet<Box<str>>,
+    /// The first two characters of every name and family: most headers have others, and need no further look.
+    beginnings: Beginnings,
+}
 
 impl IdentityHeaders {
     /// The built-in list and the names that policies configure.
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a str>) -> Self {
         let configured = configured.into_iter().map(|name| fold(&name.to_ascii_lowercase()).into());
-        Self(NAMES.iter().map(|name| (*name).into()).chain(configured).collect())
+        let names: HashSet<Box<str>> =
+            NAMES.iter().map(|name| (*name).into()).chain(configured).collect();
+        let all = names.iter().map(|name| &**name).chain(PREFIXES.iter().copied());
+        Self { beginnings: all.collect(), names }
     }
 
     /// Whether a header of this name could tell the backend who is calling.
     #[must_use]
     pub fn contains(&self, name: &HeaderName) -> bool {
+        if !self.beginnings.have(name.as_str()) {
+            return false;
+        }
         let name = Self::folded(name);
-        self.0.contains(&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        self.names.contains(&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// A name as it is compared here.
     #[must_use]
     pub fn folded(name: &HeaderName) -> Cow<'_, str> {
         fold(name.as_str())
+    }
+}
+
+/// Pairs of characters that some name begins with.
+#[derive(Clone, Debug)]
+struct Beginnings(Box<[bool]>);
+
+impl Beginnings {
+    /// Kinds of characters: letters, digits, and what counts as a hyphen, or as missing.
+    const KINDS: usize = 37;
+
+    fn pair(name: &str) -> usize {
+        let kind = |octet: Option<&u8>| match octet {
+            Some(letter @ b'a'..=b'z') => usize::from(letter - b'a'),
+            Some(digit @ b'0'..=b'9') => 26 + usize::from(digit - b'0'),
+            _ => Self::KINDS - 1,
+        };
+        let octets = name.as_bytes();
+        kind(octets.first()) * Self::KINDS + kind(octets.get(1))
+    }
+
+    fn have(&self, name: &str) -> bool {
+        self.0.get(Self::pair(name)).copied().unwrap_or(true)
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Beginnings {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        let mut pairs = vec![false; Self::KINDS * Self::KINDS];
+        for name in names {
+            if let Some(pair) = pairs.get_mut(Self::pair(name)) {
+                *pair = true;
+            }
+        }
+        Self(pairs.into())
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +16,11 @@ use super::{json, w3c};
 /// Records and octets that may wait; more are dropped and counted, for a slow disk must not slow requests.
 const MOST_WAITING: usize = 65_536;
 const MOST_OCTETS: usize = 64 * 1024 * 1024;
+/// Room for so many octets is kept.
+const MOST_SPARE: usize = 1024 * 1024;
+/// How long the first record that waits does so for others: a write and a change of threads for each would cost more than
+/// many a request.
+const GATHERING: Duration = Duration::from_millis(5);
 
 /// How a record is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -46,14 +50,33 @@ pub enum Destination {
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     format: Format,
-    lines: SyncSender<Message>,
-    waiting_octets: Arc<AtomicUsize>,
+    way: Arc<Way>,
     dropped: Counter,
 }
 
-enum Message {
-    Line(Vec<u8>, Timestamp),
-    Flush(SyncSender<()>),
+/// The writer ends with the last who could tell it something.
+#[derive(Debug)]
+struct Way(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    something: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    batch: Batch,
+    /// Who wants to know when everything so far is written.
+    flushes: Vec<SyncSender<()>>,
+    closed: bool,
+}
+
+/// Lines one after the other, and for each where it ends and when it was.
+#[derive(Debug, Default)]
+struct Batch {
+    text: Vec<u8>,
+    lines: Vec<(usize, Timestamp)>,
 }
 
 impl AccessLog {
@@ -73,13 +96,14 @@ impl AccessLog {
                 Sink::File(RotatingFile::new(&path, longest, begin))
             }
         };
-        let (lines, waiting) = mpsc::sync_channel(MOST_WAITING);
-        let waiting_octets = Arc::new(AtomicUsize::new(0));
-        let (lost, written) = (dropped.clone(), waiting_octets.clone());
+        let shared = Arc::new(Shared::default());
+        let way = Arc::new(Way(shared.clone()));
+        let mut writer =
+            Writer { sink, spare: Batch::default(), lost: dropped.clone(), failing: false };
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(sink, &waiting, &written, &lost))?;
-        Ok(Self { format, lines, waiting_octets, dropped })
+            .spawn(move || while shared.write(&mut writer) {})?;
+        Ok(Self { format, way, dropped })
     }
 
     /// Hands a record over. Never waits.
@@ -88,10 +112,7 @@ impl AccessLog {
             Format::Json => json::line(record),
             Format::W3c => w3c::line(record),
         };
-        let length = line.len();
-        let room = self.waiting_octets.fetch_add(length, Ordering::Relaxed) < MOST_OCTETS;
-        if !room || self.lines.try_send(Message::Line(line, record.time)).is_err() {
-            self.waiting_octets.fetch_sub(length, Ordering::Relaxed);
+        if !self.way.0.add(&line, record.time) {
             self.dropped.inc();
         }
     }
@@ -99,16 +120,83 @@ impl AccessLog {
     /// Waits until everything logged so far is written, but not longer than this. Not for the event loop.
     pub fn flush(&self, limit: Duration) {
         let (done, wait) = mpsc::sync_channel(1);
-        for _ in 0..100 {
-            if self.lines.try_send(Message::Flush(done.clone())).is_ok() {
-                break;
-            }
-            std::thread::sleep(limit / 100);
-        }
+        self.way.0.waiting().flushes.push(done);
+        self.way.0.something.notify_one();
         if wait.recv_timeout(limit).is_err() {
             tracing::warn!("the access log could not be written to its end");
         }
     }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.0.waiting().closed = true;
+        self.0.something.notify_one();
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room for it.
+    fn add(&self, line: &[u8], time: Timestamp) -> bool {
+        let mut waiting = self.waiting();
+        let Batch { text, lines } = &mut waiting.batch;
+        if lines.len() >= MOST_WAITING || text.len() + line.len() > MOST_OCTETS {
+            return false;
+        }
+        text.extend_from_slice(line);
+        lines.push((text.len(), time));
+        let is_first = lines.len() == 1;
+        drop(waiting);
+        if is_first {
+            self.something.notify_one();
+        }
+        true
+    }
+
+    /// Waits for something, gathers, and writes it; false once there will be no more.
+    fn write(&self, writer: &mut Writer) -> bool {
+        let nothing = |waiting: &mut Waiting| {
+            waiting.batch.lines.is_empty() && waiting.flushes.is_empty() && !waiting.closed
+        };
+        let waiting = self.something.wait_while(self.waiting(), nothing);
+        let hurry = {
+            let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+            waiting.closed || !waiting.flushes.is_empty()
+        };
+        if !hurry {
+            std::thread::sleep(GATHERING);
+        }
+        let mut batch = std::mem::take(&mut writer.spare);
+        let (flushes, closed) = {
+            let mut waiting = self.waiting();
+            std::mem::swap(&mut waiting.batch, &mut batch);
+            (std::mem::take(&mut waiting.flushes), waiting.closed)
+        };
+        writer.write(&batch);
+        if batch.text.capacity() <= MOST_SPARE {
+            batch.text.clear();
+            batch.lines.clear();
+            writer.spare = batch;
+        }
+        for done in flushes {
+            // Whoever asked may have given up.
+            let _gone = done.try_send(());
+        }
+        !closed
+    }
+}
+
+struct Writer {
+    sink: Sink,
+    /// Room that was made before, for the lines to come.
+    spare: Batch,
+    lost: Counter,
+    /// Said once, until it can write again.
+    failing: bool,
 }
 
 enum Sink {
@@ -116,40 +204,71 @@ enum Sink {
     File(RotatingFile),
 }
 
-impl Sink {
-    fn write(&mut self, line: &[u8], time: Timestamp) -> io::Result<()> {
-        match self {
-            Self::Stdout { begin } => {
-                let mut stdout = io::stdout().lock();
-                if let Some(begin) = begin.take() {
-                    stdout.write_all(&begin(time))?;
-                }
-                stdout.write_all(line)
+impl Writer {
+    /// As few writes as the turns of the file allow.
+    fn write(&mut self, batch: &Batch) {
+        let (mut block, mut count) = (0..0, 0);
+        for &(end, time) in &batch.lines {
+            let length = end - block.end;
+            if self.sink.turns_for(length, time) {
+                self.put(batch.text.get(block.clone()).unwrap_or_default(), count);
+                (block, count) = (block.end..block.end, 0);
             }
-            Self::File(file) => file.write(line, time),
+            match self.sink.prepare(length, time) {
+                Ok(()) => {
+                    block.end = end;
+                    count += 1;
+                }
+                Err(error) => {
+                    self.failed(&error, 1);
+                    // What is before it is written already: a file that is to be opened turns first.
+                    block = end..end;
+                }
+            }
+        }
+        self.put(batch.text.get(block).unwrap_or_default(), count);
+    }
+
+    fn put(&mut self, block: &[u8], lines: u64) {
+        if lines == 0 {
+            return;
+        }
+        match self.sink.append(block) {
+            Ok(()) => self.failing = false,
+            Err(error) => self.failed(&error, lines),
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error, lines: u64) {
+        self.lost.inc_by(lines);
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(%error, "the access log cannot be written: records are lost until it can");
         }
     }
 }
 
-fn write_all(mut sink: Sink, waiting: &Receiver<Message>, octets: &AtomicUsize, lost: &Counter) {
-    let mut failing = false;
-    loop {
-        match waiting.recv_timeout(Duration::from_secs(60)) {
-            Ok(Message::Line(line, time)) => {
-                octets.fetch_sub(line.len(), Ordering::Relaxed);
-                match sink.write(&line, time) {
-                    Ok(()) => failing = false,
-                    Err(error) => {
-                        lost.inc();
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::error!(%error, "the access log cannot be written: records are lost until it can");
-                        }
-                    }
-                }
-            }
-            Ok(Message::Flush(done)) => drop(done.try_send(())),
-            Err(RecvTimeoutError::Timeout) => failing = false,
-            Err(RecvTimeoutError::Disconnected) => return,
+impl Sink {
+    fn turns_for(&self, length: usize, time: Timestamp) -> bool {
+        match self {
+            Self::Stdout { .. } => false,
+            Self::File(file) => file.turns_for(length, time),
+        }
+    }
+
+    fn prepare(&mut self, length: usize, time: Timestamp) -> io::Result<()> {
+        match self {
+            Self::Stdout { begin } => match begin.take() {
+                Some(begin) => io::stdout().write_all(&begin(time)),
+                None => Ok(()),
+            },
+            Self::File(file) => file.prepare(length, time),
+        }
+    }
+
+    fn append(&mut self, block: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout { .. } => io::stdout().write_all(block),
+            Self::File(file) => file.append(block),
         }
     }
 }

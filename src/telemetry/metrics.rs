@@ -19,7 +19,7 @@ use super::process;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct RequestLabels {
-    code: Arc<str>,
+    code: u16,
     protocol: &'static str,
 }
 
@@ -206,18 +206,20 @@ impl Metrics {
 
     /// A request came to its end.
     pub fn request(&self, status: u16, protocol: &'static str, duration: Duration) {
-        let code = status.to_string().into();
-        self.requests.get_or_create(&RequestLabels { code, protocol }).inc();
+        self.requests.get_or_create(&RequestLabels { code: status, protocol }).inc();
         self.seconds.observe(duration.as_secs_f64());
     }
 
     /// A request was decided upon: `code` is "admitted" or the code of the refusal.
     pub fn decision(&self, policy: &Arc<str>, mechanism: &'static str, code: &'static str) {
         let labels = DecisionLabels { policy: policy.clone(), mechanism, code };
-        if self.decisions.get(&labels).is_none() {
-            let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-            decided.insert(labels.clone());
+        if let Some(counter) = self.decisions.get(&labels) {
+            counter.inc();
+            return;
         }
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.insert(labels.clone());
+        drop(decided);
         self.decisions.get_or_create(&labels).inc();
     }
 

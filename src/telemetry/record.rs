@@ -1,9 +1,15 @@
 //! One access record: a request, or a handshake that failed.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, Method};
 use jiff::Timestamp;
+
+use crate::auth::Principal;
+use crate::identity::PeerCertificate;
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -15,7 +21,8 @@ pub enum Event {
     Handshake,
 }
 
-/// Everything that is logged. What the client wrote stands here as it came.
+/// Everything that is logged. What the client wrote stands here as it came; as much as possible is shared with whoever has it
+/// already, for every request makes one of these.
 #[derive(Clone, Debug)]
 pub struct AccessRecord {
     /// What happened.
@@ -32,40 +39,38 @@ pub struct AccessRecord {
     pub tls: Option<&'static str>,
     /// Such as "HTTP/2.0".
     pub protocol: &'static str,
-    /// The request's method.
-    pub method: String,
+    /// The request's method, if it came to one.
+    pub method: Option<Method>,
     /// Host or :authority.
-    pub host: String,
+    pub host: Option<HeaderValue>,
     /// The path.
     pub path: String,
     /// What follows the question mark.
     pub query: Option<String>,
     /// User-Agent.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<HeaderValue>,
     /// Referer.
-    pub referer: Option<String>,
+    pub referer: Option<HeaderValue>,
     /// The HTTP status; 0 where there was no response.
     pub status: u16,
     /// IIS's sub-status.
     pub substatus: u16,
-    /// The stable code: "200", "403.16".
-    pub code: String,
+    /// The stable code of a refusal, such as "403.16"; otherwise the status is the code.
+    pub code: Option<&'static str>,
     /// The account.
-    pub user: Option<String>,
+    pub user: Option<Principal>,
     /// What admitted the request.
     pub mechanism: Option<&'static str>,
     /// The policy that decided.
-    pub policy: Option<String>,
+    pub policy: Option<Arc<str>>,
     /// The mapping that matched.
-    pub mapping: Option<String>,
-    /// In hex.
-    pub certificate_serial: Option<String>,
-    /// RFC 4514.
-    pub certificate_subject: Option<String>,
+    pub mapping: Option<Arc<str>>,
+    /// What the client showed.
+    pub certificate: Option<Arc<PeerCertificate>>,
     /// Why it was refused.
     pub reason: Option<String>,
     /// The same in page, log and header.
-    pub request_id: String,
+    pub request_id: Option<HeaderValue>,
     /// Who answered.
     pub backend: Option<String>,
     /// Of the response's body.
@@ -86,27 +91,32 @@ impl AccessRecord {
             local,
             tls: None,
             protocol: "-",
-            method: String::new(),
-            host: String::new(),
+            method: None,
+            host: None,
             path: String::new(),
             query: None,
             user_agent: None,
             referer: None,
             status: 0,
             substatus: 0,
-            code: String::new(),
+            code: None,
             user: None,
             mechanism: None,
             policy: None,
             mapping: None,
-            certificate_serial: None,
-            certificate_subject: None,
+            certificate: None,
             reason: None,
-            request_id: String::new(),
+            request_id: None,
             backend: None,
             bytes_sent: 0,
             trace: Vec::new(),
         }
+    }
+
+    /// The code, where there was a response.
+    pub(super) fn shown_code(&self) -> Option<Cow<'static, str>> {
+        let status = (self.status > 0).then(|| Cow::Owned(self.status.to_string()));
+        self.code.map(Cow::Borrowed).or(status)
     }
 
     /// The Windows error that IIS logs beside such an answer.
@@ -120,4 +130,9 @@ impl AccessRecord {
             _ => 0,
         }
     }
+}
+
+/// A field's octets as text.
+pub(super) fn lossy(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
+    value.map(|value| String::from_utf8_lossy(value.as_bytes()))
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+const SECONDS_OF_A_DAY: i64 = 86_400;
+
 /// The current file keeps its name; a full one gets the day of its lines and a number behind it.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
@@ -20,7 +22,24 @@ pub(super) struct RotatingFile {
 struct Open {
     file: File,
     length: u64,
-    day: String,
+    /// Days since 1970.
+    day: i64,
+}
+
+impl Open {
+    /// A line of the day before may come late; it does not turn the file back.
+    fn is_full(&self, length: usize, day: i64, longest: u64) -> bool {
+        self.day < day || (self.length > 0 && self.length + length as u64 > longest)
+    }
+}
+
+fn day(time: Timestamp) -> i64 {
+    time.as_second().div_euclid(SECONDS_OF_A_DAY)
+}
+
+fn date(day: i64) -> String {
+    let begin = Timestamp::from_second(day.saturating_mul(SECONDS_OF_A_DAY));
+    begin.unwrap_or_default().strftime("%Y-%m-%d").to_string()
 }
 
 impl RotatingFile {
@@ -34,29 +53,32 @@ impl RotatingFile {
         OpenOptions::new().create(true).append(true).mode(0o640).open(path).map(drop)
     }
 
-    /// Writes one line, in a new file where it is time for one.
-    pub(super) fn write(&mut self, line: &[u8], time: Timestamp) -> io::Result<()> {
-        let day = time.strftime("%Y-%m-%d").to_string();
-        let length = line.len() as u64;
-        // A line of the day before may come late; it does not turn the file back.
-        let longest = self.longest;
-        let full =
-            |open: &Open| open.day < day || (open.length > 0 && open.length + length > longest);
-        if self.open.as_ref().is_some_and(full) {
-            self.rotate(&day);
-        }
-        if self.open.is_none() {
-            self.open = Some(self.open(&day, time)?);
-            if self.open.as_ref().is_some_and(full) {
-                self.rotate(&day);
+    /// Whether a line of this length and time needs a file to be opened, or a new one to be begun.
+    pub(super) fn turns_for(&self, length: usize, time: Timestamp) -> bool {
+        self.open.as_ref().is_none_or(|open| open.is_full(length, day(time), self.longest))
+    }
+
+    /// Sees to it that the file is open that a line of this length and time belongs to.
+    pub(super) fn prepare(&mut self, length: usize, time: Timestamp) -> io::Result<()> {
+        let day = day(time);
+        // What stands there already may be full, or of another day.
+        for _ in 0..2 {
+            if self.open.as_ref().is_some_and(|open| open.is_full(length, day, self.longest)) {
+                self.rotate(day);
+            }
+            if self.open.is_none() {
+                self.open = Some(self.open(day, time)?);
             }
         }
-        if self.open.is_none() {
-            self.open = Some(self.open(&day, time)?);
+        if let Some(open) = &mut self.open {
+            open.length += length as u64;
         }
-        let Some(open) = &mut self.open else { return Ok(()) };
-        open.length += length;
-        let written = open.file.write_all(line);
+        Ok(())
+    }
+
+    /// Writes lines for which everything is prepared.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let written = self.open.as_mut().map_or(Ok(()), |open| open.file.write_all(lines));
         if written.is_err() {
             self.open = None;
         }
@@ -64,15 +86,14 @@ impl RotatingFile {
     }
 
     /// What stands there already is of the day on which it was last written, and may end in the middle of a line.
-    fn open(&self, day: &str, time: Timestamp) -> io::Result<Open> {
+    fn open(&self, mut day: i64, time: Timestamp) -> io::Result<Open> {
         let mut file =
             OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(&self.path)?;
         let metadata = file.metadata()?;
-        let mut day = day.to_owned();
         if metadata.len() > 0 {
             let written =
                 metadata.modified().ok().and_then(|modified| Timestamp::try_from(modified).ok());
-            day = written.map_or(day, |written| written.strftime("%Y-%m-%d").to_string());
+            day = written.map_or(day, self::day);
             let mut last = [0];
             file.seek(SeekFrom::End(-1))?;
             file.read_exact(&mut last)?;
@@ -86,18 +107,19 @@ impl RotatingFile {
     }
 
     /// Where the full file cannot be renamed, it goes on being written.
-    fn rotate(&mut self, day: &str) {
+    fn rotate(&mut self, day: i64) {
         let Some(open) = &mut self.open else { return };
+        let date = date(open.day);
         let numbered = |number: u32| {
             let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{}.{number}", open.day));
+            name.push(format!(".{date}.{number}"));
             PathBuf::from(name)
         };
         let free = (1..).map(numbered).find(|path| !path.exists());
         match free.map(|free| std::fs::rename(&self.path, free)) {
             Some(Err(error)) => {
                 tracing::error!(%error, file = %self.path.display(), "the access log cannot be rotated");
-                (open.length, open.day) = (0, day.to_owned());
+                (open.length, open.day) = (0, day);
             }
             Some(Ok(())) | None => self.open = None,
         }
@@ -107,6 +129,13 @@ impl RotatingFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl RotatingFile {
+        fn write(&mut self, line: &[u8], time: Timestamp) -> io::Result<()> {
+            self.prepare(line.len(), time)?;
+            self.append(line)
+        }
+    }
 
     fn files(directory: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(directory).unwrap();

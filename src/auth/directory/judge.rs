@@ -233,6 +233,7 @@ mod tests {
             fingerprint: Fingerprint::of(b"certificate"),
             serial: "2B0000000011AC0000000012".into(),
             subject: name(&[("C", "US"), ("CN", "Doe, John (HR)*")]),
+            subject_text: "CN=Doe\\, John (HR)*,C=US".into(),
             issuer: name(&[("DC", "com"), ("DC", "corp"), ("CN", "CA")]),
             san: SubjectAltName {
                 emails: vec!["john@corp.example".into()],
@@ -240,6 +241,7 @@ mod tests {
                 ..SubjectAltName::default()
             },
             validity: Validity { not_before: ISSUED, not_after: NOW + 1000 },
+            written: Default::default(),
             account: AccountFacts {
                 sid: None,
                 subject_key_id: Some([0xDD, 0xDE].into()),

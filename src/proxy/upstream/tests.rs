@@ -96,6 +96,7 @@ impl Site {
             log: AccessLog::start(destination, Format::Json, Default::default()).unwrap(),
             timeouts,
             settings: ListenerSettings::default(),
+            workers: std::num::NonZeroUsize::MIN,
         };
         let proxy = Proxy::start(http, https, parts).unwrap();
         Self { address, store, _proxy: proxy, _directory: directory }
@@ -200,7 +201,8 @@ async fn answering(answer: &'static str) -> (SocketAddr, Arc<std::sync::atomic::
         while let Ok((mut stream, _)) = listener.accept().await {
             count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             connections.spawn(async move {
-                loop {
+                // Until nobody asks any more: that is no fault, and to write out a panic takes longer than others wait.
+                while stream.peek(&mut [0]).await.is_ok_and(|octets| octets > 0) {
                     head(&mut stream).await;
                     write(&mut stream, answer).await;
                 }
