@@ -497,6 +497,45 @@ fn client_hellos() {
 }
 
 #[test]
+fn proxy_headers() {
+    let (site, recorder) = (Site::with_alice(REQUIRE), Recorder::start());
+    site.write("backend.yaml", &recorder.manifest("echo"));
+    let options = ["--proxy-protocol-from", "127.0.0.0/8"];
+    let server = Server::start_with(&site.manifests(), &site.path("access.log"), "json", &options);
+    let request = b"GET /p HTTP/1.1\r\nHost: open.test\r\nX-Forwarded-For: 10.9.8.7\r\nConnection: close\r\n\r\n";
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let first: &[&[u8]] = &[
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n",
+        b"PROXY TCP6 2001:db8::1 2001:db8::2 65535 443\r\n",
+        b"PROXY UNKNOWN\r\n",
+        b"\x21\x11\0\x0C\xC0\0\x02\x01\xC0\0\x02\x02\0\x01\x01\xBB",
+        b"\x21\x11\0\x10\xC0\0\x02\x01\xC0\0\x02\x02\0\x01\x01\xBB\x04\0\x01x",
+        b"\x20\0\0\0",
+    ];
+    let whole: Vec<Vec<u8>> = first
+        .iter()
+        .map(|header| {
+            let signature = if header.starts_with(b"PROXY") { &[][..] } else { &signature[..] };
+            [signature, header, request].concat()
+        })
+        .collect();
+    let seeds: Vec<&[u8]> = whole.iter().map(Vec::as_slice).collect();
+    for seed in &seeds {
+        plain(&server, seed);
+    }
+    assert_eq!(recorder.of("/p").len(), seeds.len(), "each of them is one");
+    fuzz(&seeds, |input| plain(&server, input));
+    recorder.is_unambiguous();
+    for received in recorder.received() {
+        let [address] = received.all("x-forwarded-for")[..] else { panic!("{received:?}") };
+        assert!(address.parse::<std::net::IpAddr>().is_ok(), "{received:?}");
+        assert_ne!(address, "10.9.8.7", "{received:?}");
+    }
+    assert!(!server.lines().iter().any(|line| line.contains("panicked")));
+    wait("connections to end", || server.metric("certmap_connections_open") == 0.0);
+}
+
+#[test]
 fn whatever_a_certificate_says_is_told_in_fields_of_one_line() {
     let (site, recorder, server) = site();
     let people = odd_people(&site.zerossl);
