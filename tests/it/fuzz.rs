@@ -370,8 +370,11 @@ fn sent(mut stream: impl Read + Write, octets: &[u8], shutdown: impl FnOnce(&mut
 
 fn plain(server: &Server, octets: &[u8]) {
     let mut stream = TcpStream::connect(server.http).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     drop(stream.write_all(octets));
+    // A client that hangs up on its side does not wait for an answer: whole requests get a moment.
+    stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    let _first = stream.read(&mut [0; 1]);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     drop(stream.shutdown(Shutdown::Write));
     sent(stream, &[], |_| {});
 }
@@ -521,9 +524,12 @@ fn proxy_headers() {
         .collect();
     let seeds: Vec<&[u8]> = whole.iter().map(Vec::as_slice).collect();
     for seed in &seeds {
-        plain(&server, seed);
+        let mut stream = TcpStream::connect(server.http).unwrap();
+        stream.write_all(seed).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{seed:?}: {answer}");
     }
-    assert_eq!(recorder.of("/p").len(), seeds.len(), "each of them is one");
     fuzz(&seeds, |input| plain(&server, input));
     recorder.is_unambiguous();
     for received in recorder.received() {
