@@ -58,3 +58,7 @@ pub const IDENTITY_ISSUER: &str = "certmap";
 pub const KEYS_PATH: &str = "/.well-known/certmap/jwks.json";
 /// An Ingress with this annotation set to "true" is refused (503) while no accepted policy targets it.
 pub const POLICY_REQUIRED_ANNOTATION: &str = "certmap.dev/policy-required";
+/// On a Service: what its ports speak (HTTP, HTTPS, H2C, H2, GRPC, GRPCS), whatever their `appProtocol` says.
+pub const BACKEND_PROTOCOL_ANNOTATION: &str = "certmap.dev/backend-protocol";
+/// On an EndpointSlice: the weight of each of its endpoints, 0 to 1000; without it 1.
+pub const WEIGHT_ANNOTATION: &str = "certmap.dev/weight";

@@ -73,6 +73,8 @@ pub struct Rules {
     pub policy_required: bool,
     /// Services of type ExternalName may be backends.
     pub external_names: bool,
+    /// The zone that this replica stands in.
+    pub zone: Option<String>,
     /// `spec.controller` of the IngressClasses that are ours.
     pub controller_name: String,
     /// The class that is ours by its name.
@@ -90,6 +92,7 @@ impl Default for Rules {
         Self {
             policy_required: false,
             external_names: false,
+            zone: None,
             controller_name: CONTROLLER_NAME.to_owned(),
             class_name: CLASS_NAME.to_owned(),
             default_route_policy: None,
@@ -275,6 +278,7 @@ pub fn options(directory: bool, rules: Rules) -> anyhow::Result<Options> {
         class_name: rules.class_name,
         policy_required: rules.policy_required,
         external_names: rules.external_names,
+        zone: rules.zone,
         identity_issuer: rules.identity_issuer,
         default_route_policy: rules.default_route_policy,
         default_certificate: rules.default_certificate,

@@ -55,6 +55,9 @@ pub(super) struct RuleArguments {
     /// Let Services of type ExternalName be backends: whoever may write one reaches what this program reaches
     #[arg(long)]
     allow_external_names: bool,
+    /// The zone this replica stands in: endpoints whose EndpointSlice hints name it go first
+    #[arg(long, value_name = "ZONE", env = "CERTMAP_ZONE")]
+    zone: Option<String>,
     /// spec.controller of the IngressClasses to serve
     #[arg(long, value_name = "NAME", default_value = CONTROLLER_NAME)]
     controller_name: String,
@@ -77,6 +80,7 @@ impl RuleArguments {
         Rules {
             policy_required: self.policy_required,
             external_names: self.allow_external_names,
+            zone: self.zone.clone().filter(|zone| !zone.is_empty()),
             controller_name: self.controller_name.clone(),
             class_name: self.ingress_class.clone(),
             default_certificate: self.default_tls_secret.clone(),

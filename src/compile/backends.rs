@@ -1,18 +1,18 @@
-//! Services and their EndpointSlices → addresses.
+//! Services and their EndpointSlices → backends.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
+use super::endpoints::{endpoints, protocol};
 use super::options::Options;
 use super::world::{ObjectName, World};
-use crate::snapshot::{Backend, Target};
+use crate::snapshot::{Backend, Protocol, Target};
 
-/// Backends by name, for the next time: one whose endpoints are the same keeps its turn.
+/// Backends by name, for the next time: one keeps what is known of it and of its endpoints.
 pub(super) type KeptBackends = HashMap<Box<str>, KeptBackend>;
 
 /// A backend, what it was made from, and what is wrong with it.
@@ -76,23 +76,34 @@ impl<'a> Backends<'a> {
             return earlier.clone();
         }
         let found = self.target(&service_name, service, slices, backend);
-        let (target, problem) = match found {
-            Ok(Target::Endpoints(endpoints)) if endpoints.is_empty() => {
+        let (target, protocol, problem) = match found {
+            Ok((Target::Endpoints(endpoints), protocol)) if endpoints.is_empty() => {
                 let problem = format!("Service {service_name} has no ready endpoint");
-                (Target::Endpoints(endpoints), Some(problem))
+                (Target::Endpoints(endpoints), protocol, Some(problem))
             }
-            Ok(target) => (target, None),
-            Err(problem) => (Target::default(), Some(problem)),
+            Ok((target, protocol)) => (target, protocol, None),
+            Err(problem) => (Target::default(), Protocol::default(), Some(problem)),
         };
         let problem: Option<Arc<str>> = problem.map(Into::into);
         // Another problem makes another backend: what was said of the old one is not said again.
-        let same = earlier
-            .filter(|earlier| earlier.backend.target == target && earlier.problem == problem);
-        let backend = same.map(|earlier| earlier.backend.clone());
+        let same = earlier.filter(|earlier| {
+            let backend = &earlier.backend;
+            (&backend.target, backend.protocol, &earlier.problem) == (&target, protocol, &problem)
+        });
+        let backend = match (same, earlier) {
+            (Some(same), _) => same.backend.clone(),
+            (None, earlier) => {
+                let made = Backend::new(name, target, protocol);
+                Arc::new(match earlier {
+                    Some(earlier) => made.after(&earlier.backend),
+                    None => made,
+                })
+            }
+        };
         KeptBackend {
             service: service.cloned(),
             slices: slices.iter().map(|slice| (*slice).clone()).collect(),
-            backend: backend.unwrap_or_else(|| Arc::new(Backend::new(name, target))),
+            backend,
             problem,
         }
     }
@@ -103,7 +114,7 @@ impl<'a> Backends<'a> {
         service: Option<&Arc<Service>>,
         slices: &[&Arc<EndpointSlice>],
         backend: &IngressServiceBackend,
-    ) -> Result<Target, String> {
+    ) -> Result<(Target, Protocol), String> {
         let service = service.ok_or_else(|| format!("Service {name} does not exist"))?;
         if let Some(external) = external_name(service) {
             return self.external(name, service, external, backend);
@@ -111,21 +122,8 @@ impl<'a> Backends<'a> {
         let port = port(service, backend).ok_or_else(|| {
             format!("Service {name} has no such port (ports: {})", ports(service))
         })?;
-        let usable = |fits: fn(Option<&EndpointConditions>) -> bool| {
-            let addresses = slices.iter().flat_map(|slice| addresses(slice, port, fits));
-            let mut endpoints: Vec<SocketAddr> = addresses
-                .filter(|address| self.options.directory || !address.ip().is_loopback())
-                .collect();
-            endpoints.sort_unstable();
-            endpoints.dedup();
-            endpoints
-        };
-        let mut endpoints = usable(is_ready);
-        if endpoints.is_empty() {
-            // Better those that are about to go and still serve than nobody.
-            endpoints = usable(is_serving_its_last);
-        }
-        Ok(Target::Endpoints(endpoints.into()))
+        let endpoints = endpoints(slices, port, self.options)?;
+        Ok((Target::Endpoints(endpoints), protocol(service, Some(port))?))
     }
 
     fn external(
@@ -134,7 +132,7 @@ impl<'a> Backends<'a> {
         service: &Service,
         external: &str,
         backend: &IngressServiceBackend,
-    ) -> Result<Target, String> {
+    ) -> Result<(Target, Protocol), String> {
         if !self.options.external_names {
             return Err(format!(
                 "Service {name} is an ExternalName, which is not allowed: run with --allow-external-names, or use a Service with endpoints"
@@ -142,11 +140,12 @@ impl<'a> Backends<'a> {
         }
         // An ExternalName needs no ports; a number in the Ingress then is the port itself.
         let number = backend.port.as_ref().and_then(|port| port.number);
-        let port = port(service, backend).map(|port| port.port).or(number);
-        let port = port.and_then(|port| u16::try_from(port).ok());
+        let named = port(service, backend);
+        let port = named.map(|port| port.port).or(number).and_then(|port| u16::try_from(port).ok());
         let port =
             port.ok_or_else(|| format!("Service {name} has no such port: write a number"))?;
-        Ok(Target::Name(external.to_ascii_lowercase().into(), port))
+        let protocol = protocol(service, named)?;
+        Ok((Target::Name(external.to_ascii_lowercase().into(), port), protocol))
     }
 }
 
@@ -184,34 +183,6 @@ fn ports(service: &Service) -> String {
             .map_or_else(|| port.port.to_string(), |name| format!("{name} {}", port.port))
     };
     ports.map(word).collect::<Vec<_>>().join(", ")
-}
-
-/// A slice's port has the name of the Service's port that it is for.
-fn addresses(
-    slice: &EndpointSlice,
-    service_port: &ServicePort,
-    fits: fn(Option<&EndpointConditions>) -> bool,
-) -> Vec<SocketAddr> {
-    let named = |name: Option<&String>| name.map_or("", String::as_str).to_owned();
-    let port = slice
-        .ports
-        .iter()
-        .flatten()
-        .find(|port| named(port.name.as_ref()) == named(service_port.name.as_ref()));
-    let Some(port) = port.and_then(|port| u16::try_from(port.port?).ok()) else {
-        return Vec::new();
-    };
-    let address = |endpoint: &Endpoint| endpoint.addresses.first()?.parse::<IpAddr>().ok();
-    let endpoints = slice.endpoints.iter().flatten().filter(|it| fits(it.conditions.as_ref()));
-    endpoints.filter_map(address).map(|address| SocketAddr::new(address, port)).collect()
-}
-
-fn is_ready(conditions: Option<&EndpointConditions>) -> bool {
-    conditions.and_then(|conditions| conditions.ready).unwrap_or(true)
-}
-
-fn is_serving_its_last(conditions: Option<&EndpointConditions>) -> bool {
-    conditions.is_some_and(|it| it.serving.unwrap_or(false) && it.terminating.unwrap_or(false))
 }
 
 /// The names of Services and the ways in which they are reached, without a policy and with one.

@@ -13,6 +13,7 @@ mod certificates;
 mod classes;
 mod dependency;
 mod directory;
+mod endpoints;
 mod external;
 mod finding;
 mod hosts;

@@ -19,6 +19,8 @@ pub struct Options {
     pub policy_required: bool,
     /// Services of type ExternalName may be backends.
     pub external_names: bool,
+    /// The zone that this replica stands in: endpoints that the cluster means for it go first.
+    pub zone: Option<String>,
     /// In whose name identities are signed.
     pub identity_issuer: String,
     /// The route policy that says what others leave out, and all of it where no other targets an Ingress.

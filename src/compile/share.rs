@@ -10,7 +10,7 @@ use super::backends::Backends;
 use super::finding::{Finding, Severity};
 use super::world::{ObjectKind, ObjectName, ObjectRef};
 use crate::policy::Guard;
-use crate::snapshot::{Backend, HostPattern, PathPattern, Route, RouteSettings, Target};
+use crate::snapshot::{Backend, HostPattern, PathPattern, Protocol, Route, RouteSettings, Target};
 
 /// What an Ingress brings.
 #[derive(Debug)]
@@ -144,13 +144,20 @@ impl Share {
             let message =
                 "only a Service can be a backend: it answers 501; write service".to_owned();
             self.find(field.to_owned(), "BackendInvalid", message);
-            return Arc::new(Backend::new("resource", Target::Unsupported));
+            return Arc::new(Backend::new("resource", Target::Unsupported, Protocol::Http1));
         };
         let kept = backends.get(&self.name.namespace, service);
         let (backend, problem) = (kept.backend.clone(), kept.problem.clone());
         if let Some(problem) = problem {
             let message = format!("{problem}: it answers 503 until there is one");
             self.find(format!("{field}.service"), "BackendNotFound", message);
+        }
+        if backend.protocol.is_tls() && self.settings.backend_tls.is_none() {
+            let message = format!(
+                "Service {} speaks TLS, and nothing says how it is known: it answers 502.91; write backendTLS into a RoutePolicy of this Ingress",
+                backend.service()
+            );
+            self.find(format!("{field}.service"), "BackendTLSMissing", message);
         }
         let service = ObjectName::new(&self.name.namespace, &service.name);
         self.ways.push((service, format!("Ingress {} {field}", self.name)));

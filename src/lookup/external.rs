@@ -1,6 +1,5 @@
 //! External services that are asked about requests (forward-auth). Asked anew for each; whatever goes wrong admits nobody.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,14 +124,14 @@ impl ExternalLookup {
         Err(failure)
     }
 
-    async fn endpoints<'a>(
-        &self,
-        backend: &'a Backend,
-    ) -> Result<Cow<'a, [SocketAddr]>, ExternalUnavailable> {
+    async fn endpoints(&self, backend: &Backend) -> Result<Vec<SocketAddr>, ExternalUnavailable> {
         match &backend.target {
-            Target::Endpoints(endpoints) => Ok(Cow::Borrowed(endpoints)),
-            Target::Name(name, port) => Ok(Cow::Owned(self.names.find(name, *port).await?)),
-            Target::Unsupported => Ok(Cow::Borrowed(&[])),
+            Target::Endpoints(endpoints) => {
+                let addresses = endpoints.iter().flat_map(|endpoint| &*endpoint.addresses);
+                Ok(addresses.copied().collect())
+            }
+            Target::Name(name, port) => Ok(self.names.find(name, *port).await?),
+            Target::Unsupported => Ok(Vec::new()),
         }
     }
 }

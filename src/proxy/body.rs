@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::gate::Gate;
 use super::headers::strip_trailers;
 use super::traffic::{Bound, Cut};
 use super::watch::Watch;
@@ -29,6 +30,9 @@ pub(super) enum BodyError {
     /// What admitted the request does so no longer.
     #[error("the permit no longer holds")]
     PermitEnded,
+    /// The backend answered without it.
+    #[error("the backend did not want it")]
+    Unwanted,
     /// The route's bounds.
     #[error("{0}")]
     Cut(#[from] Cut),
@@ -43,8 +47,8 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
 }
 
 /// A body, until its end or that of the permit, and within the route's bounds.
-pub(super) struct Watched {
-    body: Incoming,
+pub(super) struct Watched<B = Incoming> {
+    body: B,
     permit: Option<Permitted>,
     bound: Option<Bound>,
 }
@@ -55,8 +59,8 @@ struct Permitted {
     _watch: Watch,
 }
 
-impl Watched {
-    pub(super) fn new(body: Incoming, watch: Option<Watch>, bound: Option<Bound>) -> Self {
+impl<B> Watched<B> {
+    pub(super) fn new(body: B, watch: Option<Watch>, bound: Option<Bound>) -> Self {
         let permit = watch.map(|watch| {
             let ended = Box::pin(watch.ends.clone().cancelled_owned());
             Permitted { ended, _watch: watch }
@@ -65,7 +69,7 @@ impl Watched {
     }
 }
 
-impl Body for Watched {
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for Watched<B> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -93,7 +97,7 @@ impl Body for Watched {
     }
 }
 
-/// A client's body, in a place from which it can be sent again as long as nobody has read from it.
+/// A client's body, in a place from which another attempt can send it, as long as nobody has read from it.
 #[derive(Clone)]
 pub(super) struct RequestBody {
     shared: Arc<Shared>,
@@ -102,25 +106,25 @@ pub(super) struct RequestBody {
 
 struct Shared {
     body: Mutex<Watched>,
-    touched: AtomicBool,
     /// Since somebody last looked.
     moved: AtomicBool,
+    gate: Gate,
 }
 
 impl RequestBody {
     pub(super) fn new(body: Watched, snapshot: Arc<Snapshot>) -> Self {
-        let (touched, moved) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { body: Mutex::new(body), touched, moved }), snapshot }
-    }
-
-    /// Whether anything was read from it.
-    pub(super) fn is_touched(&self) -> bool {
-        self.shared.touched.load(Ordering::Acquire)
+        let (moved, gate) = (AtomicBool::new(false), Gate::default());
+        Self { shared: Arc::new(Shared { body: Mutex::new(body), moved, gate }), snapshot }
     }
 
     /// Whether anything moved since this was last asked.
     pub(super) fn has_moved(&self) -> bool {
         self.shared.moved.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether it may be read.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.shared.gate
     }
 
     fn inner(&self) -> MutexGuard<'_, Watched> {
@@ -136,7 +140,9 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.shared.touched.store(true, Ordering::Release);
+        if ready!(self.shared.gate.poll(context)).is_err() {
+            return Poll::Ready(Some(Err(BodyError::Unwanted)));
+        }
         let frame = ready!(Pin::new(&mut *self.inner()).poll_frame(context));
         self.shared.moved.store(true, Ordering::Release);
         Poll::Ready(frame.map(|frame| frame.map(|frame| without_identity(frame, &self.snapshot))))

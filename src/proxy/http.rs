@@ -16,15 +16,16 @@ use super::authorize::{Admission, Case};
 use super::body::{RequestBody, ResponseBody, Watched, full};
 use super::connection::Connection;
 use super::forwarded::{Arrival, REQUEST_ID};
-use super::headers;
+use super::grpc::{self, is_grpc};
 use super::hops::Origin;
 use super::rejection::{Accept, Rejection, prefers_json};
 use super::settings::ListenerSettings;
 use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
 use super::upgrade::{is_websocket, tunnel};
-use super::upstream::{Answer, Upstream, UpstreamError};
+use super::upstream::{Answer, Destination, Upstream, UpstreamError};
 use super::visit::{Recorded, Visit};
 use super::watch::{Standing, Watch, ended, is_long};
+use super::{extended_connect, headers};
 use crate::lookup::Lookups;
 use crate::snapshot::{PathPattern, Route, RouteSettings, Snapshot, SnapshotStore};
 use crate::telemetry::{AccessLog, Metrics};
@@ -56,7 +57,7 @@ impl Line {
     pub(super) async fn handle(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         if self.leaving.is_cancelled() || self.is_last(&connection) {
             connection.closing.cancel();
@@ -73,17 +74,23 @@ impl Line {
             self.metrics.clone(),
         ));
         let (accept, version) = (Accept::of(request.headers()), request.version());
-        let mut response =
-            match self.answer(&snapshot, &connection, request, &received, &mut visit).await {
-                Ok(response) => response,
-                Err(rejection) => {
-                    visit.rejected(&rejection);
-                    if rejection.ends_connection {
-                        connection.end();
-                    }
-                    rejection.into_response(accept.prefers_json(), &request_id)
+        let grpc = is_grpc(request.headers());
+        let answer = match extended_connect::read(&mut request) {
+            Ok(()) => self.answer(&snapshot, &connection, request, &received, &mut visit).await,
+            Err(unextended) => Err(unextended.into()),
+        };
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(rejection) => {
+                visit.rejected(&rejection);
+                if rejection.ends_connection {
+                    connection.end();
                 }
-            };
+                let (code, title) = (rejection.code, rejection.title);
+                let refused = rejection.into_response(accept.prefers_json(), &request_id);
+                if grpc { grpc::refusal(refused, code, title) } else { refused }
+            }
+        };
         if connection.closing.is_cancelled()
             && version <= Version::HTTP_11
             && !is_switching(&response)
@@ -209,6 +216,7 @@ impl Line {
             let (store, lookups) = (self.store.clone(), self.lookups.clone());
             Watch::start(case.clone(), standing.clone(), snapshot.generation, store, lookups)
         };
+        let extended = extended_connect::of(&request).is_some();
         let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let sending = is_long(request.body()).then(watch);
         let bound = bounds.as_ref().map(Bounds::sending);
@@ -216,12 +224,13 @@ impl Line {
             RequestBody::new(Watched::new(body, sending.clone(), bound), snapshot.clone())
         });
         let identity = &snapshot.identity_headers;
+        let destination = Destination { backend: &backend, settings: &settings };
         let answer = tokio::select! {
             // An ended permit breaks the body off as well, and is the reason.
             biased;
             () = ended(sending.as_ref()) => return Err(self.refusal(&case).await),
             () = traffic::late(bounds.as_ref()) => return Err(Cut::Late.into()),
-            answer = self.upstream.forward(permit, request, &backend, &arrival, identity) => answer,
+            answer = self.upstream.forward(permit, request, destination, &arrival, identity) => answer,
         };
         let Answer { mut response, endpoint } = answer.map_err(|error| {
             bounds.as_ref().and_then(Bounds::cut).map_or_else(|| error.into(), Rejection::from)
@@ -232,9 +241,18 @@ impl Line {
             let backend = hyper::upgrade::on(&mut response);
             let idle = settings.timeouts.idle.unwrap_or_else(|| self.upstream.tunnel_limit());
             let stop = self.stop.clone();
-            self.tunnels.spawn(tunnel(client, backend, watch(), stop, idle));
-            headers::to_client(&mut response, &arrival.request_id, true);
-            return Ok(response.map(|_| full("")));
+            let carried = tunnel(client, backend, watch(), stop, idle);
+            headers::to_client(&mut response, &arrival.request_id, !extended);
+            if extended {
+                extended_connect::answer(&mut response);
+            }
+            let (head, busy) = response.into_parts();
+            self.tunnels.spawn(async move {
+                carried.await;
+                // Until then its endpoint counts as busy.
+                drop(busy);
+            });
+            return Ok(Response::from_parts(head, full("")));
         }
         headers::to_client(&mut response, &arrival.request_id, false);
         let receiving = is_long(response.body()).then(|| sending.unwrap_or_else(watch));

@@ -372,6 +372,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(http2.streams)
         .max_header_list_size(limits.head_octets)
         .max_pending_accept_reset_streams(http2.pending_resets)

@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::body::{ResponseBody, full};
+use super::extended_connect::Unextended;
 use super::traffic::{Cut, Returning};
 use super::upstream::UpstreamError;
 use crate::auth::PassedBack;
@@ -22,7 +23,7 @@ pub(super) struct Rejection {
     pub(super) substatus: u16,
     /// The same word in page, log, metric and documentation.
     pub(super) code: &'static str,
-    title: &'static str,
+    pub(super) title: &'static str,
     detail: &'static str,
     /// For the log alone.
     pub(super) reason: Cow<'static, str>,
@@ -254,6 +255,22 @@ impl From<Denial> for Rejection {
     }
 }
 
+impl From<Unextended> for Rejection {
+    fn from(error: Unextended) -> Self {
+        let (status, code, title, reason) = match error {
+            Unextended::Protocol => {
+                let reason = "an extended CONNECT for another protocol than WebSocket";
+                (StatusCode::NOT_IMPLEMENTED, "501", "Not implemented", reason)
+            }
+            Unextended::NoKey => {
+                let reason = "no random numbers for a WebSocket's key";
+                (StatusCode::SERVICE_UNAVAILABLE, "503", "Service unavailable", reason)
+            }
+        };
+        Self::plain(status, code, title, "This protocol is not carried here.", reason)
+    }
+}
+
 impl From<Cut> for Rejection {
     fn from(cut: Cut) -> Self {
         let reason = cut.to_string();
@@ -302,6 +319,15 @@ impl From<UpstreamError> for Rejection {
         if let UpstreamError::Header(_) = error {
             let detail = "What the server has to be told about the caller cannot be written.";
             return Self::plain(status, "502", "Bad gateway", detail, error.to_string());
+        }
+        if let UpstreamError::Tls(..) | UpstreamError::NoTls = error {
+            let detail = "The server could not be proven to be the right one.";
+            let (substatus, code) = match error {
+                UpstreamError::NoTls => (91, "502.91"),
+                _ => (90, "502.90"),
+            };
+            let plain = Self::plain(status, code, "Bad gateway", detail, error.to_string());
+            return Self { substatus, ..plain };
         }
         let (code, title, detail) = match status {
             StatusCode::SERVICE_UNAVAILABLE => {

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
+use super::extended_connect;
 use super::hop_by_hop::connection_options;
 use super::watch::Watch;
 
@@ -27,6 +28,9 @@ enum TunnelError {
 /// Whether the client wants a WebSocket (RFC 6455, 4.1). A request that carries a body does not: where the body ends and
 /// the tunnel begins, two readers could see differently.
 pub(super) fn is_websocket<B: Body>(request: &Request<B>) -> bool {
+    if extended_connect::of(request).is_some() {
+        return true;
+    }
     let mut options = connection_options(request.headers());
     request.method() == Method::GET
         && request.version() == Version::HTTP_11

@@ -1,31 +1,43 @@
-//! The backend's side: pooled connections, one request at a time, and the permit that it takes.
+//! The backend's side: endpoints, kept connections, one request at a time, and the permit that it takes.
+
+mod affinity;
+mod balance;
+mod dial;
+mod error;
+mod exchange;
+mod lease;
+mod message;
+mod pool;
+mod retry;
 
 use std::borrow::Cow;
-use std::error::Error;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version, request};
-use hyper::body::{Body, Incoming};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{HeaderValue, Request, Response, Version, header, request};
 
-use super::body::{BodyError, RequestBody};
+use super::body::RequestBody;
+use super::extended_connect::Extended;
 use super::forwarded::Arrival;
 use super::headers;
-use super::told::HeaderError;
 use super::upgrade::{is_unasked, is_websocket};
 use crate::lookup::{NameError, NameLookup};
 use crate::policy::Permit;
-use crate::snapshot::{Backend, IdentityHeaders, Target};
+use crate::snapshot::{
+    Backend, BackendTls, Endpoint, IdentityHeaders, Protocol, RouteSettings, Target,
+};
+use balance::{Choice, Scales};
+pub(super) use error::UpstreamError;
+use exchange::{Answered, Failure, Terms, send};
+pub(super) use lease::AnswerBody;
+use lease::Lease;
+use message::Message;
+use pool::{Key, Offer, Pool};
+use retry::Retries;
 
-/// A dead endpoint costs one connect timeout each: not more than this many.
-const MOST_ENDPOINTS: usize = 3;
+/// So many kept connections are tried before a new one is opened.
+const MOST_KEPT: usize = 8;
 
 /// How long others may take.
 #[derive(Clone, Copy, Debug)]
@@ -52,74 +64,31 @@ impl Default for Timeouts {
     }
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum UpstreamError {
-    #[error("no ready endpoint")]
-    NoEndpoints,
-    #[error("the backend is no Service")]
-    Unsupported,
-    #[error("{0}")]
-    Name(#[from] NameError),
-    #[error("{0} cannot be connected to: {1}")]
-    Connect(SocketAddr, String),
-    #[error("{0} does not accept connections in time")]
-    ConnectTimeout(SocketAddr),
-    #[error("{0} does not answer in time")]
-    ResponseTimeout(SocketAddr),
-    #[error("{0} broke off: {1}")]
-    Broken(SocketAddr, String),
-    #[error("{0} switched protocols unasked")]
-    Unasked(SocketAddr),
-    #[error("the client's body broke off: {0}")]
-    ClientBody(String),
-    #[error("{0}")]
-    Header(#[from] HeaderError),
-    #[error("the request's target is not a path")]
-    Target,
-}
-
-impl UpstreamError {
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            Self::NoEndpoints => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
-            Self::Name(_)
-            | Self::Connect(..)
-            | Self::Broken(..)
-            | Self::Unasked(_)
-            | Self::Header(_) => StatusCode::BAD_GATEWAY,
-            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::ClientBody(_) | Self::Target => StatusCode::BAD_REQUEST,
-        }
-    }
-}
-
 /// Connections to backends, for all clients.
 #[derive(Clone, Debug)]
 pub(super) struct Upstream {
-    client: Client<HttpConnector, RequestBody>,
+    pool: Arc<Pool>,
     names: Arc<NameLookup>,
     timeouts: Timeouts,
 }
 
 /// What a backend said, and who it was.
 pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<AnswerBody>,
     pub(super) endpoint: SocketAddr,
+}
+
+/// Where a request goes, and what its route says of the way.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) backend: &'a Backend,
+    pub(super) settings: &'a RouteSettings,
 }
 
 impl Upstream {
     pub(super) fn new(timeouts: Timeouts) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(timeouts.connect));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(timeouts.idle)
-            .set_host(false)
-            .build(connector);
-        Self { client, names: Arc::new(NameLookup::new()), timeouts }
+        let pool = Arc::new(Pool::new(timeouts.idle));
+        Self { pool, names: Arc::new(NameLookup::new()), timeouts }
     }
 
     /// How long a tunnel may be silent.
@@ -127,120 +96,270 @@ impl Upstream {
         self.timeouts.tunnel
     }
 
-    /// Sends a request that was permitted to one of the backend's endpoints. Only a failed connect is tried again, with
-    /// the next endpoint: then nothing has been sent.
+    /// Sends a request that was permitted to one of the backend's endpoints. Where nothing has been sent yet, another
+    /// endpoint is tried; what was sent is sent again only where the route says so.
     pub(super) async fn forward(
         &self,
         permit: Permit,
         request: Request<RequestBody>,
-        backend: &Backend,
+        destination: Destination<'_>,
         arrival: &Arrival,
         identity: &IdentityHeaders,
     ) -> Result<Answer, UpstreamError> {
         let websocket = is_websocket(&request);
         let (mut parts, body) = request.into_parts();
-        let (fields, service) = (&mut parts.headers, backend.service());
+        let expects = expects_to_be_asked(&parts);
+        let (fields, service) = (&mut parts.headers, destination.backend.service());
         headers::to_backend(fields, &permit, arrival, identity, service, websocket)?;
         drop(permit);
-        frame(&mut parts, &body);
-        let target = parts.uri.path_and_query().cloned().ok_or(UpstreamError::Target)?;
-        let mut failure = UpstreamError::NoEndpoints;
-        let endpoints = self.endpoints(backend).await?;
-        for endpoint in backend.in_turn(&endpoints).take(MOST_ENDPOINTS) {
-            let uri = uri(endpoint, &target).ok_or(UpstreamError::Target)?;
-            match self.send(attempt(&parts, uri, &body), &body, endpoint).await {
-                Ok(response) if is_unasked(&response, websocket) => {
-                    return Err(UpstreamError::Unasked(endpoint));
-                }
-                Ok(response) => return Ok(Answer { response, endpoint }),
-                Err(error @ (UpstreamError::Connect(..) | UpstreamError::ConnectTimeout(_)))
-                    if !body.is_touched() =>
-                {
-                    failure = error;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(failure)
+        let extended = parts.extensions.remove::<Extended>();
+        extended.iter().for_each(|extended| extended.ask(fields));
+        let call =
+            Call::new(self, destination, Switch { websocket, extended }, arrival.origin.https)?;
+        let endpoints = self.endpoints(destination.backend, call.connect).await?;
+        let message = Message::new(parts, body)?;
+        let message = if expects { message.expects_to_be_asked() } else { message };
+        call.run(message, &endpoints).await
     }
 
     /// Where the backend can be reached now.
     async fn endpoints<'a>(
         &self,
         backend: &'a Backend,
-    ) -> Result<Cow<'a, [SocketAddr]>, UpstreamError> {
+        limit: Duration,
+    ) -> Result<Cow<'a, [Endpoint]>, UpstreamError> {
         match &backend.target {
             Target::Endpoints(endpoints) => Ok(Cow::Borrowed(endpoints)),
             Target::Name(name, port) => {
-                let found =
-                    tokio::time::timeout(self.timeouts.connect, self.names.find(name, *port));
+                let found = tokio::time::timeout(limit, self.names.find(name, *port));
                 // Large, and not every backend is a name.
-                let found = Box::pin(found);
-                let found = found.await.unwrap_or(Err(NameError::NoAnswer));
-                Ok(Cow::Owned(found?))
+                let found = Box::pin(found).await.unwrap_or(Err(NameError::NoAnswer))?;
+                Ok(found.into_iter().map(Endpoint::new).collect())
             }
             Target::Unsupported => Err(UpstreamError::Unsupported),
         }
     }
+}
 
-    async fn send(
-        &self,
-        request: Request<RequestBody>,
-        body: &RequestBody,
-        endpoint: SocketAddr,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let mut response = self.client.request(request);
-        loop {
-            match tokio::time::timeout(self.timeouts.response, &mut response).await {
-                Ok(answer) => return answer.map_err(|error| failure(&error, endpoint)),
-                Err(_) if body.has_moved() => {}
-                Err(_) => return Err(UpstreamError::ResponseTimeout(endpoint)),
-            }
+/// What became of a request at one endpoint.
+enum Outcome {
+    Answered(Answered, SocketAddr),
+    /// Nothing was sent.
+    Unreached(UpstreamError, Message),
+    Failed(UpstreamError),
+}
+
+/// The switch of protocols that the client asks for.
+struct Switch {
+    websocket: bool,
+    extended: Option<Extended>,
+}
+
+impl Switch {
+    /// Whether an answer may be shown.
+    fn permits<B>(&self, response: &Response<B>, by: SocketAddr) -> Result<(), UpstreamError> {
+        if is_unasked(response, self.websocket) {
+            return Err(UpstreamError::Unasked(by));
+        }
+        match &self.extended {
+            Some(extended) if !extended.believes(response) => Err(UpstreamError::Unswitched(by)),
+            _ => Ok(()),
         }
     }
 }
 
-fn attempt(parts: &request::Parts, uri: Uri, body: &RequestBody) -> Request<RequestBody> {
-    let mut attempt = Request::new(body.clone());
-    *attempt.method_mut() = parts.method.clone();
-    *attempt.uri_mut() = uri;
-    *attempt.headers_mut() = parts.headers.clone();
-    *attempt.version_mut() = Version::HTTP_11;
-    attempt
+/// One request's terms.
+struct Call<'a> {
+    upstream: &'a Upstream,
+    destination: Destination<'a>,
+    offer: Offer,
+    switch: Switch,
+    https: bool,
+    connect: Duration,
+    response: Duration,
 }
 
-/// A body of unknown length is chunked. Where nothing says so, hyper leaves out that of a GET.
-fn frame(parts: &mut request::Parts, body: &RequestBody) {
-    if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
-        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+impl<'a> Call<'a> {
+    fn new(
+        upstream: &'a Upstream,
+        destination: Destination<'a>,
+        switch: Switch,
+        https: bool,
+    ) -> Result<Self, UpstreamError> {
+        let (settings, timeouts) = (destination.settings, &upstream.timeouts);
+        let tls = settings.backend_tls.as_deref();
+        let offer = offer(destination.backend.protocol, tls, switch.websocket)?;
+        let connect = settings.timeouts.connect.unwrap_or(timeouts.connect);
+        let response = settings.timeouts.response.unwrap_or(timeouts.response);
+        Ok(Self { upstream, destination, offer, switch, https, connect, response })
+    }
+
+    /// One endpoint after the other, until there is an answer, or an end that stays.
+    async fn run(
+        &self,
+        mut message: Message,
+        endpoints: &[Endpoint],
+    ) -> Result<Answer, UpstreamError> {
+        let Destination { backend, settings } = self.destination;
+        let scales = self.scales(endpoints);
+        let known = self.known(endpoints, &message);
+        let mut choice = Choice::new(scales, known);
+        let mut retries = Retries::new(settings.retry.as_ref(), &backend.state, &message);
+        let mut ended = Err(UpstreamError::NoEndpoints);
+        while let Some((index, endpoint)) = choice.next() {
+            let spare = retries.are_left().then(|| message.copy());
+            let lease = Lease::on(&endpoint.state);
+            let outcome = self.at(endpoint, message).await;
+            if let Some(failed) = outcome.failed() {
+                scales.report(endpoint, failed);
+            }
+            let status = match outcome {
+                Outcome::Unreached(error, back) => {
+                    (ended, message) = (Err(error), back);
+                    continue;
+                }
+                Outcome::Answered(answered, address) => {
+                    let cookie_for = (known != Some(index)).then_some(endpoint);
+                    let answer = self.answer(answered, lease, address, cookie_for)?;
+                    let status = answer.response.status();
+                    ended = Ok(answer);
+                    status
+                }
+                Outcome::Failed(error) => {
+                    let status = error.status();
+                    ended = Err(error);
+                    status
+                }
+            };
+            match spare.filter(|_| retries.again(status.as_u16())) {
+                Some(spare) => message = spare,
+                None => return ended,
+            }
+            choice.again();
+        }
+        ended
+    }
+
+    fn scales<'s>(&self, endpoints: &'s [Endpoint]) -> Scales<'s>
+    where
+        'a: 's,
+    {
+        let Destination { backend, settings } = self.destination;
+        Scales {
+            endpoints,
+            state: &backend.state,
+            heaviest: backend.heaviest,
+            balance: &settings.balance,
+            now: balance::now(),
+        }
+    }
+
+    /// The endpoint that the client was at before.
+    fn known(&self, endpoints: &[Endpoint], message: &Message) -> Option<usize> {
+        let Destination { backend, settings } = self.destination;
+        let affinity = settings.balance.affinity.as_ref()?;
+        affinity::preferred(affinity, backend.service(), endpoints, message.headers())
+    }
+
+    async fn at(&self, endpoint: &Endpoint, mut message: Message) -> Outcome {
+        let mut failure = UpstreamError::NoEndpoints;
+        for address in &endpoint.addresses {
+            match self.reach(*address, message).await {
+                Outcome::Unreached(error, back) => (failure, message) = (error, back),
+                outcome => return outcome,
+            }
+        }
+        Outcome::Unreached(failure, message)
+    }
+
+    /// Kept connections first. One that breaks under a request that may be repeated was closed while nobody looked
+    /// (RFC 9112, 9.3.1): then a new one is opened.
+    async fn reach(&self, address: SocketAddr, mut message: Message) -> Outcome {
+        let tls = self.destination.settings.backend_tls.as_deref();
+        let key = Key { address, tls: tls.map(|tls| tls.digest), offer: self.offer };
+        let shelf = self.upstream.pool.shelf(key);
+        let terms = Terms { address, tls: tls.is_some(), limit: self.response };
+        for line in std::iter::from_fn(|| shelf.take()).take(MOST_KEPT) {
+            let spare = message.is_repeatable().then(|| message.copy());
+            match (send(line, message, terms).await, spare) {
+                (Ok(answered), _) => return Outcome::Answered(answered, address),
+                (Err(Failure::Unsent(back)), _) => message = back,
+                (Err(Failure::Failed(UpstreamError::Broken(..))), Some(spare)) => {
+                    message = spare;
+                    break;
+                }
+                (Err(Failure::Failed(error)), _) => return Outcome::Failed(error),
+            }
+        }
+        match dial::open(&shelf, key, tls, self.connect).await {
+            Err(error) => Outcome::Unreached(error, message),
+            Ok(line) => match send(line, message, terms).await {
+                Ok(answered) => Outcome::Answered(answered, address),
+                Err(Failure::Failed(error)) => Outcome::Failed(error),
+                Err(Failure::Unsent(back)) => {
+                    let error = "it was closed at once".to_owned();
+                    Outcome::Unreached(UpstreamError::Broken(address, error), back)
+                }
+            },
+        }
+    }
+
+    fn answer(
+        &self,
+        (response, busy): Answered,
+        lease: Lease,
+        endpoint: SocketAddr,
+        cookie_for: Option<&Endpoint>,
+    ) -> Result<Answer, UpstreamError> {
+        self.switch.permits(&response, endpoint)?;
+        let mut response = response.map(|body| AnswerBody::new(body, lease, busy));
+        let Destination { backend, settings } = self.destination;
+        let affinity = settings.balance.affinity.as_ref().zip(cookie_for);
+        let cookie = affinity.and_then(|(affinity, endpoint)| {
+            affinity::cookie(affinity, backend.service(), endpoint, self.https)
+        });
+        if let Some(cookie) = cookie {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        Ok(Answer { response, endpoint })
     }
 }
 
-fn uri(endpoint: SocketAddr, target: &PathAndQuery) -> Option<Uri> {
-    let authority: Authority = endpoint.to_string().parse().ok()?;
-    Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(authority)
-        .path_and_query(target.clone())
-        .build()
-        .ok()
+impl Outcome {
+    /// Whether the endpoint failed, where it says anything of it.
+    fn failed(&self) -> Option<bool> {
+        match self {
+            Self::Answered((response, _), _) => {
+                Some(matches!(response.status().as_u16(), 502..=504))
+            }
+            Self::Unreached(..) => Some(true),
+            Self::Failed(error) => error.is_of_the_endpoint().then_some(true),
+        }
+    }
 }
 
-fn failure(error: &legacy::Error, endpoint: SocketAddr) -> UpstreamError {
-    let causes: Vec<&dyn Error> =
-        std::iter::successors(error.source(), |cause| (*cause).source()).collect();
-    let last = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
-    let timed_out = causes.iter().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut)
-    });
-    if causes.iter().any(|cause| cause.is::<BodyError>()) {
-        return UpstreamError::ClientBody(last);
+/// Whether a client over HTTP/1.1 waits to be asked for its body. Over HTTP/2 nobody does.
+fn expects_to_be_asked(request: &request::Parts) -> bool {
+    let is_it = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    request.version == Version::HTTP_11 && request.headers.get(header::EXPECT).is_some_and(is_it)
+}
+
+/// What is offered to the backend. Where a RoutePolicy knows its CA and name, it is spoken to over TLS, whatever its
+/// Service says: the other way round would be a quiet loss. A WebSocket is HTTP/1.1's.
+fn offer(
+    protocol: Protocol,
+    tls: Option<&BackendTls>,
+    websocket: bool,
+) -> Result<Offer, UpstreamError> {
+    if protocol.is_tls() && tls.is_none() {
+        return Err(UpstreamError::NoTls);
     }
-    match (error.is_connect(), timed_out) {
-        (true, true) => UpstreamError::ConnectTimeout(endpoint),
-        (true, false) => UpstreamError::Connect(endpoint, last),
-        (false, _) => UpstreamError::Broken(endpoint, last),
-    }
+    Ok(match (protocol, tls) {
+        _ if websocket => Offer::Http1,
+        (Protocol::H2c | Protocol::H2, _) => Offer::Http2,
+        (Protocol::Http1, None) => Offer::Http1,
+        (Protocol::Http1 | Protocol::Https, _) => Offer::Either,
+    })
 }
 
 #[cfg(test)]

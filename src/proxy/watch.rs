@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const SHORT: u64 = 1024 * 1024;
 
 /// Whether a body may take so long that it has to be watched.
-pub(super) fn is_long(body: &Incoming) -> bool {
+pub(super) fn is_long(body: &impl Body) -> bool {
     !body.is_end_stream() && body.size_hint().upper().is_none_or(|octets| octets > SHORT)
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::backend::Target;
+use super::backend::{Protocol, Target};
 use super::route::{PathPattern, Route, VirtualHost};
 use super::store::Snapshot;
 use crate::auth::TokenKeys;
@@ -52,13 +52,27 @@ fn route((path, route): (&PathPattern, &Route)) -> Value {
         "policies": guard,
         "routePolicy": Some(&*route.settings.name).filter(|name| !name.is_empty()),
         "backend": &*route.backend.name,
+        "protocol": protocol(route),
         "endpoints": endpoints(&route.backend.target),
     })
 }
 
+/// What is spoken to the backend.
+fn protocol(route: &Route) -> &'static str {
+    match route.backend.protocol {
+        Protocol::Http1 => "HTTP/1.1",
+        Protocol::H2c => "h2c",
+        Protocol::Https => "HTTPS",
+        Protocol::H2 => "h2 over TLS",
+    }
+}
+
 fn endpoints(target: &Target) -> Vec<String> {
     match target {
-        Target::Endpoints(endpoints) => endpoints.iter().map(ToString::to_string).collect(),
+        Target::Endpoints(endpoints) => {
+            let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+            addresses.map(ToString::to_string).collect()
+        }
         Target::Name(name, port) => vec![format!("{name}:{port}")],
         Target::Unsupported => Vec::new(),
     }

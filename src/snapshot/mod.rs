@@ -15,7 +15,7 @@ mod store;
 mod terms;
 mod tls;
 
-pub use backend::{Backend, Target};
+pub use backend::{Backend, BackendState, Endpoint, EndpointState, Protocol, Target};
 pub use host::{HostName, HostPattern, HostTable};
 pub use identity_headers::IdentityHeaders;
 pub use path::{AmbiguousPath, canonical, unambiguous};

@@ -13,6 +13,7 @@
 
 mod attacks;
 mod authorization;
+mod backends;
 mod browser;
 mod clients;
 mod commands;

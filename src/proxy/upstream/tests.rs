@@ -4,12 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioExecutor;
 use rustls::server::ResolvesServerCertUsingSni;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+
+mod balancing;
+mod expect;
+mod http2;
+mod tls;
+mod websocket;
 
 use super::*;
 use crate::lookup::{
@@ -48,17 +55,23 @@ fn lookups() -> Lookups {
     }
 }
 
-fn snapshot(generation: u64, endpoints: Option<&[SocketAddr]>) -> Snapshot {
-    let route = |endpoints: &[SocketAddr]| Route {
+fn backend(endpoints: &[SocketAddr]) -> Backend {
+    let endpoints = endpoints.iter().map(|address| Endpoint::new(*address)).collect();
+    Backend::new("web/a:80", Target::Endpoints(endpoints), Protocol::Http1)
+}
+
+/// What a route needs besides its endpoints.
+type Way = (Arc<Backend>, Arc<RouteSettings>);
+
+fn snapshot(generation: u64, way: Option<Way>) -> Snapshot {
+    let route = |(backend, settings): Way| Route {
         ingress: "web/a".into(),
         guard: Guard::Open,
-        backend: Arc::new(Backend::new("web/a:80", Target::Endpoints(endpoints.into()))),
-        settings: Arc::default(),
+        backend,
+        settings,
     };
-    let routes: HashMap<_, _> = endpoints
-        .map(|endpoints| (PathPattern::new("/", false), route(endpoints)))
-        .into_iter()
-        .collect();
+    let routes: HashMap<_, _> =
+        way.map(|way| (PathPattern::new("/", false), route(way))).into_iter().collect();
     let mut hosts = HostTable::default();
     let host = VirtualHost::new(HostPattern::Any, Arc::default(), routes);
     hosts.insert(HostPattern::Any, Arc::new(host));
@@ -83,10 +96,14 @@ impl Site {
     }
 
     async fn with(endpoints: &[SocketAddr], timeouts: Timeouts) -> Self {
+        Self::on((Arc::new(backend(endpoints)), Arc::default()), timeouts).await
+    }
+
+    async fn on(way: Way, timeouts: Timeouts) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let destination =
             Destination::File { path: directory.path().join("log"), longest: 1 << 20 };
-        let store = Arc::new(SnapshotStore::new(snapshot(1, Some(endpoints))));
+        let store = Arc::new(SnapshotStore::new(snapshot(1, Some(way))));
         let (http, https) = (listener().await, listener().await);
         let address = http.local_addr().unwrap();
         let parts = Parts {
@@ -304,18 +321,6 @@ async fn a_body_of_unknown_length_arrives_whole_whatever_the_method() {
         "{head}"
     );
     assert_eq!(until(&mut backend, "0\r\n\r\n").await, "2\r\nhi\r\n0\r\n\r\n");
-}
-
-#[tokio::test]
-async fn expect_is_answered_here() {
-    let (_site, mut client, mut backend, head_there) = meet(
-        "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
-    )
-    .await;
-    assert!(!head_there.contains("expect"), "{head_there}");
-    assert_eq!(head(&mut client).await, "HTTP/1.1 100 Continue\r\n\r\n");
-    write(&mut client, "hi").await;
-    assert_eq!(until(&mut backend, "hi").await, "hi");
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use crate::compile::{Object, ObjectKind, ObjectName, ObjectRef};
 
 /// Annotations that are read.
 const ANNOTATIONS: &[&str] = &[
+    crate::api::BACKEND_PROTOCOL_ANNOTATION,
     crate::api::POLICY_REQUIRED_ANNOTATION,
+    crate::api::WEIGHT_ANNOTATION,
     "kubernetes.io/ingress.class",
     "ingressclass.kubernetes.io/is-default-class",
 ];
@@ -98,7 +100,6 @@ fn slim(object: Object) -> Object {
     match object {
         Object::EndpointSlice(mut slice) => {
             for endpoint in &mut Arc::make_mut(&mut slice).endpoints.iter_mut().flatten() {
-                (endpoint.target_ref, endpoint.hints) = (None, None);
                 (endpoint.hostname, endpoint.node_name, endpoint.zone) = (None, None, None);
             }
             Object::EndpointSlice(slice)

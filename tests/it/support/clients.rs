@@ -161,17 +161,17 @@ impl Drop for Go {
 /// Built once for all tests.
 fn go_client() -> &'static Path {
     static CLIENT: OnceLock<PathBuf> = OnceLock::new();
-    CLIENT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/go");
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-client");
-        let (ok, text) = run(Command::new("go")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg(".")
-            .current_dir(source));
-        assert!(ok, "go cannot build the client: {text}");
-        program
-    })
+    CLIENT.get_or_init(|| go_program("go"))
+}
+
+/// A program of tests/clients.
+pub(crate) fn go_program(folder: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(folder);
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{folder}-client"));
+    let (ok, text) =
+        run(Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(source));
+    assert!(ok, "go cannot build {folder}: {text}");
+    program
 }
 
 /// The dotted code in a page, or the status.

@@ -149,6 +149,13 @@ impl Server {
         self.said.lock().unwrap().clone()
     }
 
+    /// Octets of memory that it occupies.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// SIGTERM; it must end of itself, and well.
     pub(crate) fn terminate(&self) {
         let killed =

@@ -1,0 +1,154 @@
+//! A new connection to an address: TCP, perhaps TLS, and a task that drives HTTP on it.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::error::UpstreamError;
+use super::pool::{FIRST_STREAMS, Key, Line, Offer, One, Shelf, Trunk, WayBack};
+use crate::snapshot::BackendTls;
+
+/// What a backend may send on one stream before the client has read it.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// And on all streams of a connection: clients that do not read must not be able to hold up the others.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// The largest head of an answer.
+const LONGEST_HEAD: u32 = 64 * 1024;
+
+/// Opens a connection, or waits for one that others are opening and that can be shared.
+pub(super) async fn open(
+    shelf: &Arc<Shelf>,
+    key: Key,
+    tls: Option<&BackendTls>,
+    limit: Duration,
+) -> Result<Line, UpstreamError> {
+    let opened = async {
+        let _turn = if shelf.agreed.load(Ordering::Relaxed) {
+            let turn = shelf.opening.acquire().await.ok();
+            if let Some(line) = shelf.share() {
+                return Ok(line);
+            }
+            turn
+        } else {
+            None
+        };
+        connect(shelf, key, tls).await
+    };
+    let opened = tokio::time::timeout(limit, opened).await;
+    opened.unwrap_or(Err(UpstreamError::ConnectTimeout(key.address)))
+}
+
+async fn connect(
+    shelf: &Arc<Shelf>,
+    key: Key,
+    tls: Option<&BackendTls>,
+) -> Result<Line, UpstreamError> {
+    let address = key.address;
+    let broken = |error: std::io::Error| UpstreamError::Connect(address, error.to_string());
+    let stream = TcpStream::connect(address).await.map_err(broken)?;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let Some(tls) = tls else {
+        return converse(shelf, stream, key.offer == Offer::Http2, address).await;
+    };
+    let connector = shelf.connector.get_or_init(|| connector(&tls.config, key.offer));
+    let stream = connector.connect(tls.name.clone(), stream).await;
+    let stream = stream.map_err(|error| UpstreamError::Tls(address, error.to_string()))?;
+    let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    if key.offer == Offer::Http2 && !agreed {
+        let problem = "it does not speak HTTP/2".to_owned();
+        return Err(UpstreamError::Tls(address, problem));
+    }
+    shelf.agreed.store(agreed, Ordering::Relaxed);
+    converse(shelf, stream, agreed, address).await
+}
+
+fn connector(config: &Arc<ClientConfig>, offer: Offer) -> TlsConnector {
+    let mut config = ClientConfig::clone(config);
+    let names: &[&[u8]] = match offer {
+        Offer::Http1 => &[b"http/1.1"],
+        Offer::Http2 => &[b"h2"],
+        Offer::Either => &[b"h2", b"http/1.1"],
+    };
+    config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn converse<S>(
+    shelf: &Arc<Shelf>,
+    stream: S,
+    http2: bool,
+    address: SocketAddr,
+) -> Result<Line, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let line = if http2 { shared(shelf, stream).await } else { alone(shelf, stream).await };
+    line.map_err(|error| UpstreamError::Connect(address, error.to_string()))
+}
+
+async fn alone<S>(shelf: &Arc<Shelf>, stream: S) -> Result<Line, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
+    let way_back = WayBack::to(shelf);
+    let back = way_back.clone();
+    tokio::spawn(async move {
+        let mut connection = connection.with_upgrades();
+        let ended = poll_fn(|context| {
+            let ended = Pin::new(&mut connection).poll(context);
+            if ended.is_pending() {
+                back.look(context);
+            }
+            ended
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "a connection to a backend broke");
+        }
+    });
+    Ok(Line::One(One { sender, way_back }))
+}
+
+async fn shared<S>(shelf: &Arc<Shelf>, stream: S) -> Result<Line, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(FIRST_STREAMS)
+        .max_header_list_size(LONGEST_HEAD)
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .keep_alive_timeout(Duration::from_secs(10));
+    let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
+    let (trunk, first) = Trunk::begin(sender);
+    let driven = Arc::downgrade(&trunk);
+    tokio::spawn(async move {
+        let ended = poll_fn(|context| {
+            let ended = Pin::new(&mut connection).poll(context);
+            if let Some(trunk) = driven.upgrade().filter(|_| ended.is_pending()) {
+                trunk.limited_to(connection.current_max_send_streams());
+            }
+            ended
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "a connection to a backend broke");
+        }
+    });
+    shelf.add(trunk);
+    Ok(first)
+}

@@ -1,0 +1,285 @@
+//! Connections that are kept: for HTTP/1.1 a list of those at rest, for HTTP/2 those that requests share.
+//!
+//! A connection is driven by a task on the runtime that opened it. No lock is held while anything is waited for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use super::super::body::RequestBody;
+use crate::identity::Fingerprint;
+
+/// Connections at rest for each address; further ones are closed.
+const MOST_AT_REST: usize = 512;
+/// Streams on one connection, whatever the backend allows.
+const MOST_STREAMS: usize = 100;
+
+/// Streams before the backend has said how many it wants: what is sent beyond that is refused.
+pub(super) const FIRST_STREAMS: usize = 1;
+
+/// Which versions of HTTP a backend is offered.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Offer {
+    Http1,
+    Http2,
+    /// Over TLS: whichever it prefers.
+    Either,
+}
+
+/// Connections are for one address, one set of TLS settings, and one offer.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Key {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<Fingerprint>,
+    pub(super) offer: Offer,
+}
+
+/// A connection that a request can be sent on.
+pub(super) enum Line {
+    One(One),
+    Shared(http2::SendRequest<RequestBody>, Stream),
+}
+
+/// An HTTP/1.1 connection.
+pub(super) struct One {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) way_back: Arc<WayBack>,
+}
+
+impl One {
+    /// The answer's head is there: as soon as its body is through, the connection is anybody's again.
+    pub(super) fn give_back(self) {
+        let Self { sender, way_back } = self;
+        *way_back.sender() = Some(sender);
+        // Should it have come to rest just before, its task has nothing more to do.
+        if let Some(sender) = way_back.sender().take_if(|sender| sender.is_ready()) {
+            way_back.clone().rest(sender);
+        }
+    }
+}
+
+/// Where an HTTP/1.1 connection goes when its request is done.
+pub(super) struct WayBack {
+    shelf: Weak<Shelf>,
+    sender: Mutex<Option<http1::SendRequest<RequestBody>>>,
+}
+
+impl WayBack {
+    pub(super) fn to(shelf: &Arc<Shelf>) -> Arc<Self> {
+        Arc::new(Self { shelf: Arc::downgrade(shelf), sender: Mutex::default() })
+    }
+
+    /// Called by the connection's task whenever something moved on it.
+    pub(super) fn look(self: &Arc<Self>, context: &mut Context<'_>) {
+        let mut waiting = self.sender();
+        let Some(sender) = waiting.as_mut() else { return };
+        match sender.poll_ready(context) {
+            Poll::Ready(Ok(())) => {
+                let sender = waiting.take();
+                drop(waiting);
+                sender.into_iter().for_each(|sender| self.clone().rest(sender));
+            }
+            Poll::Ready(Err(_)) => *waiting = None,
+            Poll::Pending => {}
+        }
+    }
+
+    fn rest(self: Arc<Self>, sender: http1::SendRequest<RequestBody>) {
+        if let Some(shelf) = self.shelf.upgrade() {
+            let mut resting = shelf.resting();
+            if resting.len() < MOST_AT_REST {
+                resting.push((One { sender, way_back: self }, Instant::now()));
+            }
+        }
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<http1::SendRequest<RequestBody>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An HTTP/2 connection that requests share.
+pub(super) struct Trunk {
+    sender: http2::SendRequest<RequestBody>,
+    streams: AtomicUsize,
+    /// What the backend allows.
+    limit: AtomicUsize,
+    /// Since somebody last looked.
+    used: AtomicBool,
+}
+
+/// One request's part of an HTTP/2 connection.
+pub(super) struct Stream(Arc<Trunk>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Trunk {
+    /// A connection, and its first stream.
+    pub(super) fn begin(sender: http2::SendRequest<RequestBody>) -> (Arc<Self>, Line) {
+        let (streams, limit) = (AtomicUsize::new(1), AtomicUsize::new(MOST_STREAMS));
+        let trunk = Self { sender: sender.clone(), streams, limit, used: AtomicBool::new(true) };
+        let trunk = Arc::new(trunk);
+        (trunk.clone(), Line::Shared(sender, Stream(trunk)))
+    }
+
+    /// What the backend allows, as far as it has said so.
+    pub(super) fn limited_to(&self, streams: usize) {
+        if streams > FIRST_STREAMS {
+            self.limit.store(streams, Ordering::Relaxed);
+        }
+    }
+
+    /// A stream, if there is room for one.
+    fn stream(self: &Arc<Self>) -> Option<Line> {
+        let limit = self.limit.load(Ordering::Relaxed).min(MOST_STREAMS);
+        let more = |streams| (streams < limit).then_some(streams + 1);
+        let (set, fetch) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.streams.fetch_update(set, fetch, more).ok()?;
+        self.used.store(true, Ordering::Relaxed);
+        Some(Line::Shared(self.sender.clone(), Stream(self.clone())))
+    }
+}
+
+/// The connections for one key.
+pub(super) struct Shelf {
+    resting: Mutex<Vec<(One, Instant)>>,
+    trunks: Mutex<Vec<Arc<Trunk>>>,
+    /// Where requests will share a connection, one of them opens it and the others wait.
+    pub(super) opening: Semaphore,
+    /// Over TLS: whether HTTP/2 was agreed on, the last time.
+    pub(super) agreed: AtomicBool,
+    pub(super) connector: OnceLock<TlsConnector>,
+}
+
+impl Shelf {
+    fn new(offer: Offer) -> Self {
+        Self {
+            resting: Mutex::default(),
+            trunks: Mutex::default(),
+            opening: Semaphore::new(1),
+            agreed: AtomicBool::new(offer != Offer::Http1),
+            connector: OnceLock::new(),
+        }
+    }
+
+    /// A kept connection, the one that was used last.
+    pub(super) fn take(&self) -> Option<Line> {
+        if self.agreed.load(Ordering::Relaxed)
+            && let Some(line) = self.share()
+        {
+            return Some(line);
+        }
+        let mut resting = self.resting();
+        while let Some((one, _)) = resting.pop() {
+            if one.sender.is_ready() {
+                return Some(Line::One(one));
+            }
+        }
+        None
+    }
+
+    /// A stream on a connection that is there.
+    pub(super) fn share(&self) -> Option<Line> {
+        let mut trunks = self.trunks();
+        trunks.retain(|trunk| !trunk.sender.is_closed());
+        trunks.iter().find_map(Trunk::stream)
+    }
+
+    pub(super) fn add(&self, trunk: Arc<Trunk>) {
+        self.trunks().push(trunk);
+    }
+
+    /// Lets go of what has been at rest for this long, and of HTTP/2 connections that were not used since the last time.
+    fn sweep(&self, idle: Duration, now: Instant) {
+        self.resting().retain(|(one, since)| {
+            !one.sender.is_closed() && now.saturating_duration_since(*since) < idle
+        });
+        self.trunks().retain(|trunk| {
+            let used = trunk.used.swap(false, Ordering::Relaxed);
+            let busy = used || trunk.streams.load(Ordering::Acquire) > 0;
+            !trunk.sender.is_closed() && busy
+        });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.resting().is_empty() && self.trunks().is_empty()
+    }
+
+    fn resting(&self) -> MutexGuard<'_, Vec<(One, Instant)>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trunks(&self) -> MutexGuard<'_, Vec<Arc<Trunk>>> {
+        self.trunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All kept connections.
+pub(super) struct Pool {
+    shelves: Mutex<HashMap<Key, Arc<Shelf>>>,
+    idle: Duration,
+    is_swept: AtomicBool,
+}
+
+impl Pool {
+    pub(super) fn new(idle: Duration) -> Self {
+        Self { shelves: Mutex::default(), idle, is_swept: AtomicBool::new(false) }
+    }
+
+    pub(super) fn shelf(self: &Arc<Self>, key: Key) -> Arc<Shelf> {
+        let mut shelves = self.shelves();
+        if let Some(shelf) = shelves.get(&key) {
+            return shelf.clone();
+        }
+        let shelf = Arc::new(Shelf::new(key.offer));
+        shelves.insert(key, shelf.clone());
+        drop(shelves);
+        if !self.is_swept.swap(true, Ordering::AcqRel) {
+            tokio::spawn(keep_swept(Arc::downgrade(self), self.idle));
+        }
+        shelf
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.shelves().retain(|_, shelf| {
+            shelf.sweep(self.idle, now);
+            // Whoever holds it is about to use it, or is a connection that will come back to it.
+            !shelf.is_empty() || Arc::strong_count(shelf) > 1 || Arc::weak_count(shelf) > 0
+        });
+    }
+
+    fn shelves(&self) -> MutexGuard<'_, HashMap<Key, Arc<Shelf>>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+async fn keep_swept(pool: Weak<Pool>, idle: Duration) {
+    // A connection is kept for half as long again, at most.
+    let mut look = tokio::time::interval((idle / 2).max(Duration::from_millis(1)));
+    loop {
+        let now = look.tick().await;
+        match pool.upgrade() {
+            Some(pool) => pool.sweep(now),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// A WebSocket server that echoes, and a client over HTTP/1.1 or HTTP/2 (RFC 8441): Node's ws, and Node's own http2.
+"use strict";
+const fs = require("fs");
+const http2 = require("http2");
+const tls = require("tls");
+const { WebSocket, WebSocketServer } = require("ws");
+
+// Prints its port, and serves until its standard input ends.
+function serve() {
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1", perMessageDeflate: true });
+  server.on("connection", (socket, request) => {
+    socket.send(`hello ${request.headers["x-remote-user"]}`);
+    socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
+  });
+  server.on("listening", () => console.log(server.address().port));
+  process.stdin.on("end", () => process.exit(0)).resume();
+}
+
+// Says one thing after the other and prints what comes back.
+function converse(socket) {
+  const said = [Buffer.from("ping"), Buffer.alloc(300000, 7)];
+  const heard = [];
+  socket.on("error", (error) => end({ error: error.message }));
+  socket.on("message", (data) => {
+    heard.push(data.length > 100 ? data.length : data.toString());
+    const next = said.shift();
+    if (next) socket.send(next);
+    else socket.close(4000, "enough");
+  });
+  socket.on("close", (code) => end({ heard, code }));
+}
+
+function end(result) {
+  console.log(JSON.stringify(result));
+  process.exit(0);
+}
+
+function call([version, port, host, path, ca, cert, key]) {
+  const options = { ca: fs.readFileSync(ca), servername: host };
+  if (cert !== "-") Object.assign(options, { cert: fs.readFileSync(cert), key: fs.readFileSync(key) });
+  const connect = (protocols) => tls.connect({ ...options, host: "127.0.0.1", port, ALPNProtocols: protocols });
+  if (version === "1") {
+    const createConnection = () => connect(["http/1.1"]);
+    const socket = new WebSocket(`wss://${host}${path}`, { createConnection });
+    socket.on("unexpected-response", (_, response) => end({ status: response.statusCode }));
+    return converse(socket);
+  }
+  const session = http2.connect(`https://${host}`, { createConnection: () => connect(["h2"]) });
+  session.on("error", (error) => end({ error: error.message }));
+  session.on("remoteSettings", (settings) => {
+    if (!settings.enableConnectProtocol) return end({ error: "no extended CONNECT" });
+    const stream = session.request({
+      ":method": "CONNECT", ":protocol": "websocket", ":scheme": "https", ":authority": host, ":path": path,
+      "sec-websocket-version": "13",
+    });
+    stream.on("response", (headers) => {
+      if (headers[":status"] !== 200) return end({ status: headers[":status"] });
+      const socket = new WebSocket(null, undefined, { autoPong: true });
+      const limits = { allowSynchronousEvents: true, maxPayload: 1 << 20, skipUTF8Validation: false };
+      socket.setSocket(stream, Buffer.alloc(0), limits);
+      converse(socket);
+    });
+  });
+}
+
+if (process.argv[2] === "serve") serve();
+else call(process.argv.slice(2));

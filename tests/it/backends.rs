@@ -1,0 +1,448 @@
+//! Backends of other makes, through the whole program: gRPC, WebSockets, streams; what they speak, and who they are.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::support::clients::{curl, curl_http, go_program};
+use super::support::manifests::{config_map, service, tls_secret};
+use super::support::pki::{self, Ca, leaf};
+use super::support::server::Server;
+use super::support::{REQUIRE, Site, run};
+
+const MIB: u64 = 1 << 20;
+
+/// A program that prints where it serves, and ends with its standard input.
+struct Program {
+    child: Child,
+    _input: ChildStdin,
+    port: u16,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().rsplit(':').next().unwrap().parse().unwrap();
+        Self { child, _input: input, port }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn grpc() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| go_program("grpc"))
+}
+
+/// A Service with this beside its port, or among its metadata.
+fn speaking(port: u16, app_protocol: &str, annotation: &str) -> String {
+    let service = service("echo", &[port]);
+    let service = match app_protocol {
+        "" => service,
+        _ => service.replace("{port: 80}", &format!("{{port: 80, appProtocol: {app_protocol}}}")),
+    };
+    match annotation {
+        "" => service,
+        _ => service.replacen(
+            "{name: echo, namespace: web}",
+            &format!("{{name: echo, namespace: web, annotations: {{certmap.dev/backend-protocol: {annotation}}}}}"),
+            1,
+        ),
+    }
+}
+
+/// One call of each kind.
+fn calls(site: &Site, server: &Server, who: &str, further: &[&str]) -> Value {
+    let mut command = Command::new(grpc());
+    command.args(["call", "-connect", &server.https.to_string(), "-host", "app.test", "-ca"]);
+    command.arg(site.path("server-ca.crt"));
+    if who != "-" {
+        command.arg("-cert").arg(site.path(&format!("{who}.crt")));
+        command.arg("-key").arg(site.path(&format!("{who}.key")));
+    }
+    let (ok, text) = run(command.args(further));
+    assert!(ok, "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn answered(messages: &[&str], trailers: Value) -> Value {
+    json!({"messages": messages, "code": "OK", "message": "", "trailers": trailers})
+}
+
+fn assert_all_kinds(answers: &Value) {
+    assert_eq!(answers["unary"], answered(&["hello azureuser"], json!({"x-checksum": ["5"]})));
+    assert_eq!(answers["server"], answered(&["one 0", "one 1", "one 2"], json!({})));
+    assert_eq!(answers["client"], answered(&["3 messages, 1048582 octets"], json!({})));
+    assert_eq!(answers["both"], answered(&["echo one", "echo two", "echo three"], json!({})));
+}
+
+#[test]
+fn grpc_of_all_four_kinds_goes_through() {
+    let site = Site::with_alice(REQUIRE);
+    let backend = Program::start(Command::new(grpc()).arg("serve"));
+    site.write("backend.yaml", &speaking(backend.port, "kubernetes.io/h2c", ""));
+    let server = site.start();
+    assert_all_kinds(&calls(&site, &server, "alice", &[]));
+    server.edit("backend.yaml", &speaking(backend.port, "", "GRPC"));
+    assert_all_kinds(&calls(&site, &server, "alice", &[]));
+}
+
+#[test]
+fn grpc_gets_the_backends_status_and_ours() {
+    let site = Site::with_alice(REQUIRE);
+    let backend = Program::start(Command::new(grpc()).arg("serve"));
+    site.write("backend.yaml", &speaking(backend.port, "grpc", ""));
+    let server = site.start();
+    let failed = calls(&site, &server, "alice", &["-message", "fail"]);
+    assert_eq!(failed["unary"]["code"], "FailedPrecondition");
+    assert_eq!(failed["unary"]["message"], "as asked: 100%");
+    assert_eq!(failed["unary"]["trailers"]["x-checksum"], json!(["4"]));
+    let refused = calls(&site, &server, "-", &[]);
+    for kind in ["unary", "server", "client", "both"] {
+        assert_eq!(refused[kind]["code"], "PermissionDenied", "{refused}");
+        assert_eq!(refused[kind]["message"], "403.7 Client certificate required");
+    }
+    server.edit("backend.yaml", &speaking(1, "grpc", "").replace("ready: true", "ready: false"));
+    let nobody = calls(&site, &server, "alice", &[]);
+    assert_eq!(nobody["unary"]["code"], "Unavailable", "{nobody}");
+}
+
+#[test]
+fn a_backend_that_speaks_tls_is_not_reached_without_its_ca_and_name() {
+    let site = Site::new();
+    site.write("backend.yaml", &speaking(site.backend.port, "https", ""));
+    let server = site.start();
+    let reply = curl_http(server.http, "app.test", "/", &[]);
+    assert_eq!(reply.code(), "502.91", "{reply:?}");
+    server.said(&["BackendTLSMissing", "web/app"]);
+    assert_eq!(site.backend.connections.load(Ordering::SeqCst), 0);
+    server.edit("backend.yaml", &speaking(site.backend.port, "https", "HTTP"));
+    assert_eq!(curl_http(server.http, "app.test", "/", &[]).status, 200, "the annotation counts");
+    server.edit("backend.yaml", &speaking(site.backend.port, "", "SPDY"));
+    assert_eq!(curl_http(server.http, "app.test", "/", &[]).status, 503);
+    server.said(&["BackendNotFound", "SPDY", "write HTTP, HTTPS, H2C, H2, GRPC or GRPCS"]);
+}
+
+/// The folder of Node's client, with what it needs.
+fn ws() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/ws");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ws-client");
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in ["package.json", "main.js"] {
+            std::fs::copy(source.join(file), folder.join(file)).unwrap();
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--prefer-offline"]);
+        let (ok, text) = run(npm.current_dir(&folder));
+        assert!(ok, "npm: {text}");
+        folder
+    })
+}
+
+fn node() -> Command {
+    let mut node = Command::new("node");
+    node.arg(ws().join("main.js"));
+    node
+}
+
+#[test]
+fn nodes_websockets_go_through_over_both_versions() {
+    let site = Site::with_alice(REQUIRE);
+    let backend = Program::start(node().arg("serve"));
+    site.write("backend.yaml", &speaking(backend.port, "kubernetes.io/ws", ""));
+    let server = site.start();
+    let call = |version: &str, who: &str| -> Value {
+        let mut node = node();
+        node.args([version, &server.https.port().to_string(), "app.test", "/chat"]);
+        node.arg(site.path("server-ca.crt"));
+        let file = |kind: &str| site.path(&format!("{who}.{kind}"));
+        let (ok, text) = match who {
+            "-" => run(node.args(["-", "-"])),
+            _ => run(node.arg(file("crt")).arg(file("key"))),
+        };
+        assert!(ok, "{text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    for version in ["1", "2"] {
+        let heard = json!({"heard": ["hello azureuser", "ping", 300_000], "code": 4000});
+        assert_eq!(call(version, "alice"), heard, "HTTP/{version}");
+        assert_eq!(call(version, "-"), json!({"status": 403}), "HTTP/{version}");
+    }
+}
+
+/// A backend that takes one connection, reads a head, and does the rest as told.
+fn one(then: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        head(&mut stream);
+        then(stream);
+    });
+    port
+}
+
+fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut octet = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut octet).unwrap() > 0 {
+        head.push(octet[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn sent(http: SocketAddr, request: &str) -> TcpStream {
+    let mut client = TcpStream::connect(http).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    client
+}
+
+#[test]
+fn server_sent_events_arrive_one_by_one() {
+    let (told, tell) = std::sync::mpsc::channel::<()>();
+    let port = one(move |mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        for event in 0..3 {
+            tell.recv_timeout(Duration::from_secs(30)).unwrap();
+            write!(stream, "9\r\ndata: {event}\n\n\r\n").unwrap();
+        }
+    });
+    let site = Site::new();
+    site.write("backend.yaml", &service("echo", &[port]));
+    let server = site.start();
+    let mut client = sent(server.http, "GET /events HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert!(head(&mut client).starts_with("HTTP/1.1 200 "));
+    for event in 0..3 {
+        // The next one is sent only once this one is here.
+        told.send(()).unwrap();
+        let mut chunk = [0; 14];
+        client.read_exact(&mut chunk).unwrap();
+        assert_eq!(&chunk[..], format!("9\r\ndata: {event}\n\n\r\n").as_bytes());
+    }
+}
+
+/// Memory that carrying something big may take.
+const MOST_MORE: u64 = 24 * MIB;
+
+#[test]
+fn gigabytes_come_and_go_in_constant_memory_and_no_faster_than_they_are_read() {
+    const DOWN: u64 = 2048 * MIB;
+    const UP: u64 = 1024 * MIB;
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let port = one(|mut stream| {
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {DOWN}\r\n\r\n").unwrap();
+        let block = vec![b'x'; 1 << 20];
+        for _ in 0..DOWN / MIB {
+            stream.write_all(&block).unwrap();
+            WRITTEN.fetch_add(MIB, Ordering::SeqCst);
+        }
+        head(&mut stream);
+        let octets = std::io::copy(&mut Read::by_ref(&mut stream).take(UP), &mut std::io::sink());
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nX-Octets: {}\r\nContent-Length: 0\r\n\r\n",
+            octets.unwrap()
+        )
+        .unwrap();
+    });
+    let site = Site::new();
+    site.write("backend.yaml", &service("echo", &[port]));
+    let server = site.start();
+    let before = server.resident();
+    let mut client = sent(server.http, "GET /big HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    head(&mut client);
+    // Nobody reads: what is under way comes to rest.
+    let mut last = u64::MAX;
+    let stopped = Instant::now();
+    while last != WRITTEN.load(Ordering::SeqCst) && stopped.elapsed() < Duration::from_secs(20) {
+        last = WRITTEN.load(Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert!(last < 64 * MIB, "{last} octets were taken from the backend");
+    let mut most = server.resident();
+    let mut block = vec![0; 4 << 20];
+    let mut left = DOWN;
+    while left > 0 {
+        let read = client.read(&mut block).unwrap();
+        assert!(read > 0, "{left} octets are missing");
+        left -= read as u64;
+        if left % 64 == 0 {
+            most = most.max(server.resident());
+        }
+    }
+    write!(client, "POST /big HTTP/1.1\r\nHost: app.test\r\nContent-Length: {UP}\r\n\r\n").unwrap();
+    for _ in 0..UP / MIB {
+        client.write_all(&block[..1 << 20]).unwrap();
+    }
+    assert!(head(&mut client).contains(&format!("x-octets: {UP}\r\n")));
+    most = most.max(server.resident());
+    assert!(most < before + MOST_MORE, "{before} octets became {most}");
+}
+
+#[test]
+fn endpoints_that_are_about_to_go_get_nothing_new() {
+    let site = Site::new();
+    let other = super::support::backend::Backend::start();
+    let two = service("echo", &[site.backend.port, other.port]);
+    site.write("backend.yaml", &two);
+    let server = site.start();
+    for _ in 0..4 {
+        assert_eq!(curl_http(server.http, "app.test", "/", &[]).status, 200);
+    }
+    assert_eq!(other.requests.load(Ordering::SeqCst), 2);
+    let (first, last) = two.rsplit_once("ready: true").unwrap();
+    let going = format!("{first}ready: false, serving: true, terminating: true{last}");
+    server.edit("backend.yaml", &going);
+    for _ in 0..4 {
+        assert_eq!(curl_http(server.http, "app.test", "/", &[]).status, 200);
+    }
+    assert_eq!(other.requests.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn an_early_hint_is_dropped_and_the_answer_comes() {
+    let port = one(|mut stream| {
+        stream
+            .write_all(
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            )
+            .unwrap();
+    });
+    let site = Site::new();
+    site.write("backend.yaml", &service("echo", &[port]));
+    let server = site.start();
+    let reply = curl(&site, server.https, "-", "open.test", "/", &["--http2"]);
+    assert_eq!((reply.status, reply.body.as_str()), (200, "ok"));
+}
+
+/// A RoutePolicy for the Ingress `app`; `spec` is YAML in one line.
+fn route_policy(spec: &str) -> String {
+    format!(
+        "apiVersion: certmap.dev/v1alpha1\nkind: RoutePolicy\nmetadata: {{name: app, namespace: web}}\nspec:\n  targetRefs: [{{group: networking.k8s.io, kind: Ingress, name: app}}]\n  {spec}\n"
+    )
+}
+
+fn known_by(ca: &str, hostname: &str, client: &str) -> String {
+    let client = match client {
+        "" => String::new(),
+        name => format!(", clientCertificateRef: {{name: {name}}}"),
+    };
+    route_policy(&format!(
+        "backendTLS: {{caCertificateRefs: [{{kind: ConfigMap, name: {ca}}}], hostname: {hostname}{client}}}"
+    ))
+}
+
+/// A gRPC server that is app.internal by one CA, and asks for certificates of another.
+fn grpc_over_tls(site: &Site, ca: &Ca, clients: &Ca) -> Program {
+    ca.issue(pki::server(&["app.internal"])).write(site.directory.path(), "internal");
+    std::fs::write(site.path("clients.crt"), clients.pem()).unwrap();
+    let mut serve = Command::new(grpc());
+    serve.arg("serve").arg("-cert").arg(site.path("internal.crt"));
+    serve.arg("-key").arg(site.path("internal.key")).arg("-clients").arg(site.path("clients.crt"));
+    Program::start(&mut serve)
+}
+
+#[test]
+fn grpc_over_tls_with_a_certificate_of_ours_whose_ca_and_ours_change_while_it_runs() {
+    let site = Site::with_alice(REQUIRE);
+    let (ca, new, clients) = (Ca::new("Backends"), Ca::new("New"), Ca::new("Clients"));
+    let backend = grpc_over_tls(&site, &ca, &clients);
+    site.write("backend.yaml", &speaking(backend.port, "", "GRPCS"));
+    site.write("ca.yaml", &config_map("backend-ca", "ca.crt", &ca.pem()));
+    let ours = |ca: &Ca| tls_secret("ours", &ca.issue(leaf("certmap")));
+    site.write("ours.yaml", &ours(&clients));
+    site.write("route.yaml", &known_by("backend-ca", "app.internal", "ours"));
+    let server = site.start();
+    assert_all_kinds(&calls(&site, &server, "alice", &[]));
+
+    let refused = |server: &Server| calls(&site, server, "alice", &[])["unary"].clone();
+    server.edit("route.yaml", &known_by("backend-ca", "other.internal", "ours"));
+    let answer = refused(&server);
+    assert_eq!(
+        (&answer["code"], &answer["message"]),
+        (&json!("Unavailable"), &json!("502.90 Bad gateway"))
+    );
+    server.edit("route.yaml", &known_by("backend-ca", "app.internal", ""));
+    assert_eq!(refused(&server)["code"], "Unavailable", "without our certificate");
+    server.edit("route.yaml", &known_by("backend-ca", "app.internal", "ours"));
+    assert_all_kinds(&calls(&site, &server, "alice", &[]));
+
+    server.edit("ours.yaml", &ours(&new));
+    assert_eq!(refused(&server)["code"], "Unavailable", "a certificate of another CA");
+    server.edit("ours.yaml", &ours(&clients));
+    assert_all_kinds(&calls(&site, &server, "alice", &[]));
+
+    // The backend comes back with a certificate of the new CA, at another port.
+    let moved = grpc_over_tls(&site, &new, &clients);
+    server.edit("ca.yaml", &config_map("backend-ca", "ca.crt", &(ca.pem() + &new.pem())));
+    server.edit("backend.yaml", &speaking(moved.port, "", "GRPCS"));
+    assert_all_kinds(&calls(&site, &server, "alice", &[]));
+    server.edit("ca.yaml", &config_map("backend-ca", "ca.crt", &ca.pem()));
+    assert_eq!(refused(&server)["message"], "502.90 Bad gateway", "the old CA alone");
+    server.edit("ca.yaml", &config_map("backend-ca", "ca.crt", &new.pem()));
+    assert_all_kinds(&calls(&site, &server, "alice", &[]));
+}
+
+#[test]
+fn a_backend_that_is_not_proven_gets_nothing_of_a_request() {
+    let site = Site::new();
+    let (ca, other) = (Ca::new("Backends"), Ca::new("Other"));
+    let backend = grpc_over_tls(&site, &ca, &other);
+    site.write("backend.yaml", &speaking(backend.port, "https", ""));
+    site.write("ca.yaml", &config_map("backend-ca", "ca.crt", &other.pem()));
+    site.write("route.yaml", &known_by("backend-ca", "app.internal", ""));
+    let server = site.start();
+    assert_eq!(curl_http(server.http, "app.test", "/", &[]).code(), "502.90");
+    // Plain HTTP is never a way out: the route's backends speak TLS, whatever the Service says.
+    server.edit("backend.yaml", &speaking(site.backend.port, "http", "HTTP"));
+    assert_eq!(curl_http(server.http, "app.test", "/", &[]).code(), "502.90");
+    assert_eq!(site.backend.requests.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_routes_retries_ejection_and_affinity_are_as_its_policy_says() {
+    let site = Site::new();
+    let other = super::support::backend::Backend::start();
+    site.write("backend.yaml", &service("echo", &[site.backend.port, other.port, 1]));
+    site.write(
+        "key.yaml",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: affinity, namespace: web}\nstringData: {key: 0123456789abcdef0123456789abcdef}\n",
+    );
+    site.write(
+        "route.yaml",
+        &route_policy(
+            "loadBalancing: {ejection: {failures: 1, rest: 60s, mostPercent: 50}, cookieAffinity: {name: here, maxAge: 1h, keySecretRef: {name: affinity}}}",
+        ),
+    );
+    let server = site.start();
+    let first = curl_http(server.http, "app.test", "/", &[]);
+    let cookie = first.head.split("set-cookie: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    assert!(cookie.contains("max-age=3600"), "{cookie}");
+    // The head is shown in small letters; the cookie has to be sent as it was written.
+    let jar = site.path("jar");
+    let jar = jar.to_str().unwrap();
+    let port = |reply: &super::support::tls::Reply| reply.told()["port"].clone();
+    let chosen = port(&curl_http(server.http, "app.test", "/", &["-c", jar]));
+    for _ in 0..6 {
+        assert_eq!(port(&curl_http(server.http, "app.test", "/", &["-b", jar])), chosen);
+    }
+    let forged = curl_http(server.http, "app.test", "/", &["-b", "here=AAAAAAAAAAAAAAAAAAAAAA"]);
+    assert!(forged.head.contains("set-cookie: here="), "{forged:?}");
+}
