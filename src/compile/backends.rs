@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
-use super::endpoints::{endpoints, protocol};
+use super::endpoints::{Rules, endpoints, protocol};
 use super::options::Options;
 use super::world::{ObjectName, World};
 use crate::snapshot::{Backend, Protocol, Target};
@@ -122,7 +122,8 @@ impl<'a> Backends<'a> {
         let port = port(service, backend).ok_or_else(|| {
             format!("Service {name} has no such port (ports: {})", ports(service))
         })?;
-        let endpoints = endpoints(slices, port, self.options)?;
+        let rules = Rules { loopback: self.options.directory, zone: self.options.zone.as_deref() };
+        let endpoints = endpoints(slices, port, rules)?;
         Ok((Target::Endpoints(endpoints), protocol(service, Some(port))?))
     }
 

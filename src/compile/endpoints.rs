@@ -7,12 +7,20 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{self, EndpointConditions, EndpointSlice};
 
-use super::options::Options;
 use crate::api::{BACKEND_PROTOCOL_ANNOTATION, WEIGHT_ANNOTATION};
 use crate::snapshot::{Endpoint, Protocol};
 
 /// The greatest weight.
 const MOST_WEIGHT: u16 = 1000;
+
+/// What is told to the program of endpoints.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// Whether a loopback address can be one.
+    pub(super) loopback: bool,
+    /// Where this replica stands.
+    pub(super) zone: Option<&'a str>,
+}
 
 /// What is found of an endpoint in its slices.
 struct Found {
@@ -28,15 +36,15 @@ struct Found {
 pub(super) fn endpoints(
     slices: &[&Arc<EndpointSlice>],
     port: &ServicePort,
-    options: &Options,
+    rules: Rules<'_>,
 ) -> Result<Box<[Endpoint]>, String> {
-    let ready = usable(slices, port, options, is_ready)?;
+    let ready = usable(slices, port, rules, is_ready)?;
     let found = match ready.is_empty() {
         // Better those that are about to go and still serve than nobody.
-        true => usable(slices, port, options, is_serving_its_last)?,
+        true => usable(slices, port, rules, is_serving_its_last)?,
         false => ready,
     };
-    let near = nearness(&found, options.zone.as_deref());
+    let near = nearness(&found, rules.zone);
     let made = found.into_iter().zip(near).map(|(found, near)| {
         let (addresses, weight) = (found.addresses.into(), found.weight);
         Endpoint { addresses, weight, near, state: Arc::default() }
@@ -47,7 +55,7 @@ pub(super) fn endpoints(
 fn usable(
     slices: &[&Arc<EndpointSlice>],
     port: &ServicePort,
-    options: &Options,
+    rules: Rules<'_>,
     fits: fn(Option<&EndpointConditions>) -> bool,
 ) -> Result<Vec<Found>, String> {
     // A pod with an address of each family stands in a slice for each.
@@ -57,7 +65,7 @@ fn usable(
         let endpoints = slice.endpoints.iter().flatten().filter(|_| weight > 0);
         for endpoint in endpoints.filter(|endpoint| fits(endpoint.conditions.as_ref())) {
             let addresses = endpoint.addresses.iter().filter_map(|it| it.parse::<IpAddr>().ok());
-            let addresses = addresses.filter(|it| options.directory || !it.is_loopback());
+            let addresses = addresses.filter(|it| rules.loopback || !it.is_loopback());
             for address in addresses.map(|address| SocketAddr::new(address, port)) {
                 let one = found.entry(identity(endpoint, address)).or_insert_with(|| Found {
                     addresses: Vec::new(),
@@ -162,4 +170,117 @@ fn unknown(service: &Service, text: &str) -> String {
     format!(
         "Service {name} has the {BACKEND_PROTOCOL_ANNOTATION} {text:?}: write HTTP, HTTPS, H2C, H2, GRPC or GRPCS"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn slice(endpoints: &Value, weight: Option<&str>) -> Arc<EndpointSlice> {
+        let annotations = weight.map(|weight| json!({ WEIGHT_ANNOTATION: weight }));
+        let slice = json!({
+            "metadata": {"name": "a-1", "annotations": annotations}, "addressType": "IPv4",
+            "ports": [{"port": 8080}], "endpoints": endpoints,
+        });
+        Arc::new(serde_json::from_value(slice).unwrap())
+    }
+
+    fn made(slices: &[Arc<EndpointSlice>], zone: Option<&str>) -> Result<Box<[Endpoint]>, String> {
+        let slices: Vec<&Arc<EndpointSlice>> = slices.iter().collect();
+        endpoints(&slices, &ServicePort::default(), Rules { loopback: false, zone })
+    }
+
+    fn hosts(endpoints: &[Endpoint]) -> Vec<Vec<String>> {
+        let host = |address: &SocketAddr| address.ip().to_string();
+        endpoints.iter().map(|it| it.addresses.iter().map(host).collect()).collect()
+    }
+
+    #[test]
+    fn a_pods_addresses_of_both_families_are_one_endpoint() {
+        let pod = |address: &str, uid: &str| json!({"addresses": [address], "targetRef": {"kind": "Pod", "uid": uid}});
+        let old = slice(&json!([pod("10.0.0.1", "a"), pod("10.0.0.2", "b")]), None);
+        let new = slice(&json!([pod("2001:db8::2", "b"), pod("2001:db8::1", "a")]), None);
+        let made = made(&[new, old], None).unwrap();
+        assert_eq!(hosts(&made), [["10.0.0.1", "2001:db8::1"], ["10.0.0.2", "2001:db8::2"]]);
+    }
+
+    #[test]
+    fn only_those_that_are_ready_and_no_loopback_and_else_those_that_still_serve() {
+        let one = |host: u8, ready: bool, serving: bool| {
+            let conditions = json!({"ready": ready, "serving": serving, "terminating": !ready});
+            json!({"addresses": [format!("10.0.0.{host}")], "conditions": conditions})
+        };
+        let local = json!({"addresses": ["127.0.0.1"]});
+        let some = json!([one(1, true, true), one(2, false, true), one(3, false, false), local]);
+        assert_eq!(hosts(&made(&[slice(&some, None)], None).unwrap()), [["10.0.0.1"]]);
+        let none = json!([one(2, false, true), one(3, false, false)]);
+        assert_eq!(hosts(&made(&[slice(&none, None)], None).unwrap()), [["10.0.0.2"]]);
+    }
+
+    #[test]
+    fn a_slices_weight_is_for_each_of_its_endpoints_and_none_gets_nothing() {
+        let endpoint = |host: u8| json!([{"addresses": [format!("10.0.0.{host}")]}]);
+        let slices = [
+            slice(&endpoint(1), Some("90")),
+            slice(&endpoint(2), None),
+            slice(&endpoint(3), Some("0")),
+        ];
+        let weights: Vec<u16> = made(&slices, None).unwrap().iter().map(|it| it.weight).collect();
+        assert_eq!(weights, [90, 1]);
+        for wrong in ["-1", "1001", "many", ""] {
+            let problem = made(&[slice(&endpoint(1), Some(wrong))], None).unwrap_err();
+            assert!(problem.contains("a-1") && problem.contains("write 0 to 1000"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn hints_count_where_all_have_them_and_one_is_for_this_zone() {
+        let one = |host: u8, zone: &str| {
+            let hints = json!({"forZones": [{"name": zone}]});
+            json!({"addresses": [format!("10.0.0.{host}")], "hints": hints})
+        };
+        let near = |endpoints: Value, zone: Option<&str>| -> Vec<bool> {
+            made(&[slice(&endpoints, None)], zone).unwrap().iter().map(|it| it.near).collect()
+        };
+        let both = json!([one(1, "a"), one(2, "b")]);
+        assert_eq!(near(both.clone(), Some("b")), [false, true]);
+        assert_eq!(near(both.clone(), Some("c")), [true, true]);
+        assert_eq!(near(both, None), [true, true]);
+        let partly = json!([one(1, "a"), {"addresses": ["10.0.0.2"]}]);
+        assert_eq!(near(partly, Some("a")), [true, true]);
+    }
+
+    #[test]
+    fn the_annotation_goes_before_the_ports_protocol() {
+        let service = |annotation: Option<&str>| -> Service {
+            let annotations = annotation.map(|it| json!({ BACKEND_PROTOCOL_ANNOTATION: it }));
+            serde_json::from_value(json!({"metadata": {"name": "a", "annotations": annotations}}))
+                .unwrap()
+        };
+        let port = |protocol: Option<&str>| ServicePort {
+            app_protocol: protocol.map(str::to_owned),
+            ..ServicePort::default()
+        };
+        for (annotation, app_protocol, expected) in [
+            (None, None, Protocol::Http1),
+            (None, Some("http"), Protocol::Http1),
+            (None, Some("kubernetes.io/ws"), Protocol::Http1),
+            (None, Some("mysql"), Protocol::Http1),
+            (None, Some("kubernetes.io/h2c"), Protocol::H2c),
+            (None, Some("GRPC"), Protocol::H2c),
+            (None, Some("kubernetes.io/wss"), Protocol::Https),
+            (None, Some("https"), Protocol::Https),
+            (None, Some("grpcs"), Protocol::H2),
+            (Some("grpcs"), Some("http"), Protocol::H2),
+            (Some("HTTP"), Some("https"), Protocol::Http1),
+            (Some("H2C"), None, Protocol::H2c),
+            (Some("HTTPS"), Some("grpc"), Protocol::Https),
+        ] {
+            let found = protocol(&service(annotation), Some(&port(app_protocol)));
+            assert_eq!(found, Ok(expected), "{annotation:?} {app_protocol:?}");
+        }
+        assert!(protocol(&service(Some("SPDY")), None).is_err());
+    }
 }
