@@ -221,7 +221,7 @@ fn server_sent_events_arrive_one_by_one() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         for event in 0..3 {
             tell.recv_timeout(Duration::from_secs(30)).unwrap();
-            write!(stream, "9\r\ndata: {event}\n\n\r\n").unwrap();
+            stream.write_all(format!("9\r\ndata: {event}\n\n\r\n").as_bytes()).unwrap();
         }
     });
     let site = Site::new();
@@ -283,7 +283,7 @@ fn gigabytes_come_and_go_in_constant_memory_and_no_faster_than_they_are_read() {
         let read = client.read(&mut block).unwrap();
         assert!(read > 0, "{left} octets are missing");
         left -= read as u64;
-        if left % 64 == 0 {
+        if left.is_multiple_of(64) {
             most = most.max(server.resident());
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -56,9 +57,7 @@ async fn connect(
     let address = key.address;
     let broken = |error: std::io::Error| UpstreamError::Connect(address, error.to_string());
     let stream = TcpStream::connect(address).await.map_err(broken)?;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
+    prepare(&stream);
     let Some(tls) = tls else {
         return converse(shelf, stream, key.offer == Offer::Http2, address).await;
     };
@@ -72,6 +71,16 @@ async fn connect(
     }
     shelf.agreed.store(agreed, Ordering::Relaxed);
     converse(shelf, stream, agreed, address).await
+}
+
+/// A peer that is gone without a word is noticed by TCP: servers of gRPC end connections on which HTTP/2 pings come often.
+fn prepare(stream: &TcpStream) {
+    let seconds = Duration::from_secs;
+    let alive = TcpKeepalive::new().with_time(seconds(30)).with_interval(seconds(10));
+    let alive = SockRef::from(stream).set_tcp_keepalive(&alive);
+    if let Err(error) = stream.set_nodelay(true).and(alive) {
+        tracing::debug!(%error, "an option of a connection cannot be set");
+    }
 }
 
 fn connector(config: &Arc<ClientConfig>, offer: Offer) -> TlsConnector {
@@ -131,9 +140,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(FIRST_STREAMS)
-        .max_header_list_size(LONGEST_HEAD)
-        .keep_alive_interval(Some(Duration::from_secs(20)))
-        .keep_alive_timeout(Duration::from_secs(10));
+        .max_header_list_size(LONGEST_HEAD);
     let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
     let (trunk, first) = Trunk::begin(sender);
     let driven = Arc::downgrade(&trunk);

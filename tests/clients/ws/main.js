@@ -56,6 +56,8 @@ function call([version, port, host, path, ca, cert, key]) {
     stream.on("response", (headers) => {
       if (headers[":status"] !== 200) return end({ status: headers[":status"] });
       const socket = new WebSocket(null, undefined, { autoPong: true });
+      // Without an address it takes itself for a server's.
+      socket._isServer = false;
       const limits = { allowSynchronousEvents: true, maxPayload: 1 << 20, skipUTF8Validation: false };
       socket.setSocket(stream, Buffer.alloc(0), limits);
       converse(socket);
