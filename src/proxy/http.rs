@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::forwarded::{Arrival, REQUEST_ID};
 use super::grpc::{self, is_grpc};
 use super::hops::Origin;
+use super::linger::{linger, throw_away};
 use super::rejection::{Accept, Rejection, prefers_json};
 use super::settings::ListenerSettings;
 use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
@@ -144,16 +145,23 @@ impl Line {
         };
         let bounds = Bounds::of(settings);
         let exchange = Exchange { snapshot: snapshot.clone(), case, arrival, bounds };
-        let returning = match self.arrived(settings, &exchange, &request)? {
-            Arrived::Preflight(fields) => {
+        let returning = match self.arrived(settings, &exchange, &request) {
+            Ok(Arrived::Request(returning)) => returning,
+            Ok(Arrived::Preflight(fields)) => {
                 visit.published(204);
                 return Ok(no_content(fields, &received.request_id));
             }
-            Arrived::Request(returning) => returning,
+            Err(rejection) => {
+                linger(request);
+                return Err(rejection);
+            }
         };
         let answer = match self.admit(&exchange, place, &mut request, visit).await {
             Ok(admission) => self.forward(exchange, admission, request, visit).await,
-            Err(rejection) => Err(rejection),
+            Err(rejection) => {
+                linger(request);
+                Err(rejection)
+            }
         };
         match (returning, answer) {
             (None, answer) => answer,
@@ -223,6 +231,7 @@ impl Line {
         let request = request.map(|body| {
             RequestBody::new(Watched::new(body, sending.clone(), bound), snapshot.clone())
         });
+        let kept = bounds.as_ref().map(|_| request.body().clone());
         let identity = &snapshot.identity_headers;
         let destination = Destination { backend: &backend, settings: &settings };
         let answer = tokio::select! {
@@ -233,7 +242,11 @@ impl Line {
             answer = self.upstream.forward(permit, request, destination, &arrival, identity) => answer,
         };
         let Answer { mut response, endpoint } = answer.map_err(|error| {
-            bounds.as_ref().and_then(Bounds::cut).map_or_else(|| error.into(), Rejection::from)
+            let cut = bounds.as_ref().and_then(Bounds::cut);
+            if let (Some(Cut::Long), Some(body)) = (cut, kept) {
+                throw_away(body);
+            }
+            cut.map_or_else(|| error.into(), Rejection::from)
         })?;
         visit.answered(response.status().as_u16(), endpoint.to_string());
         if is_switching(&response) {

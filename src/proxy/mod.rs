@@ -20,6 +20,7 @@ mod headers;
 mod hop_by_hop;
 mod hops;
 mod http;
+mod linger;
 mod listener;
 mod places;
 mod proxy_protocol;

@@ -86,6 +86,31 @@ fn long_targets_and_bodies_are_refused_by_their_codes() {
     assert!(line.contains("longer than the route admits"), "{line}");
 }
 
+#[test]
+fn a_client_that_is_still_sending_gets_to_read_why_it_is_refused() {
+    let (site, server) = site("limits: {requestBody: 64Ki}");
+    std::fs::write(site.path("large"), vec![b'x'; 8 << 20]).unwrap();
+    let large = format!("@{}", site.path("large").display());
+    for http in ["--http1.1", "--http2"] {
+        for further in [&["-H", "Transfer-Encoding: chunked"][..], &["-H", "Expect:"], &[]] {
+            let options = [&["--data-binary", &large, http], further].concat();
+            assert_eq!(open(&site, &server, "/", &options).code(), "413", "{options:?}");
+            let who = curl(&site, server.https, "-", "app.test", "/", &options);
+            assert_eq!(who.code(), "403.7", "{options:?}");
+        }
+    }
+    // One that reads nothing before it has sent everything.
+    let mut stream = TcpStream::connect(server.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = 8 << 20;
+    write!(stream, "POST / HTTP/1.1\r\nHost: open.test\r\nContent-Length: {length}\r\n\r\n")
+        .unwrap();
+    stream.write_all(&vec![b'x'; length]).unwrap();
+    let mut buffer = [0; 64];
+    let read = stream.read(&mut buffer).unwrap();
+    assert!(buffer[..read].starts_with(b"HTTP/1.1 413 "));
+}
+
 const CORS: &str = "cors: {allowOrigins: ['https://*.corp.example'], allowMethods: [GET, PUT], exposeHeaders: [X-Total], allowCredentials: true, maxAge: 10m}";
 const ORIGIN: [&str; 2] = ["-H", "Origin: https://a.corp.example"];
 const PREFLIGHT: [&str; 6] = [

@@ -11,6 +11,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use moka::Expiry;
 use moka::sync::Cache;
 
+use crate::identity::Fingerprint;
 use crate::snapshot::{RateKey, RateLimit, RouteSettings};
 
 /// Buckets that are kept; one takes a few hundred octets.
@@ -36,7 +37,8 @@ struct Key {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Who {
     Address(IpAddr),
-    Account(Box<str>),
+    /// Of the account's name, which may be long.
+    Account(Fingerprint),
 }
 
 /// Who asks.
@@ -76,7 +78,7 @@ impl RateLimits {
         asking: Asking<'_>,
     ) -> Result<(), Duration> {
         let who = match (limit.per, asking.account) {
-            (RateKey::Account, Some(account)) => Who::Account(account.into()),
+            (RateKey::Account, Some(account)) => Who::Account(Fingerprint::of(account.as_bytes())),
             _ => Who::Address(network(asking.address)),
         };
         // A limit that admits nobody, should there be one.
