@@ -13,7 +13,7 @@ use crate::identity::{Fingerprint, PeerCertificate, Validity};
 /// Longer chains are not looked at: each certificate costs signatures to check.
 const LONGEST_CHAIN: usize = 10;
 /// Certificates of one name among those sent. Each could stand above each other, and every way through them is walked:
-/// with eight of one name that is a second of work for one handshake that anybody can make.
+/// with eight of one name that is 20 ms of work for one handshake that anybody can make.
 const MOST_OF_A_NAME: usize = 2;
 /// Times at which a chain is tried that does not verify now: each try may cost as many signatures as webpki allows.
 const MOST_TRIES: usize = 12;
