@@ -164,6 +164,16 @@ fn without_definitions() {
             log.contains("CertMappingPolicy is not installed: install the chart certmap-crds");
         if told { Ok(()) } else { Err(log) }
     });
+    // One of them is there, as after an upgrade without its definitions: the other is named.
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/certmappingpolicies.yaml");
+    kubectl(&["apply", "--server-side", "-f", old]);
+    eventually("word of what else is waited for", || {
+        let (_, log) = try_kubectl(&["logs", "deployment/certmap", "-n", NAMESPACE]);
+        let last = log.lines().rfind(|line| line.contains("is not installed")).unwrap_or_default();
+        let told = last.contains("RoutePolicy is not") && !last.contains("CertMappingPolicy is");
+        if told { Ok(()) } else { Err(log) }
+    });
+    kubectl(&["delete", "-f", old]);
     let deployment = get(&["deployment", "certmap", "-n", NAMESPACE]);
     assert!(deployment["status"]["readyReplicas"].is_null(), "not ready: {}", deployment["status"]);
 }

@@ -19,6 +19,7 @@ mod modules;
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod pki;
 mod rights;
+mod route_policies;
 mod samples;
 mod signing;
 mod site;

@@ -8,7 +8,7 @@ use super::site::{Site, ingress, policy};
 const REQUIRE: &str = "[Ssl, SslNegotiateCert, SslRequireCert]";
 
 /// The condition of that type at a policy's first target: status, reason, message.
-fn condition(policy: &Value, kind: &str) -> Option<(String, String, String)> {
+pub(crate) fn condition(policy: &Value, kind: &str) -> Option<(String, String, String)> {
     let conditions = policy["status"]["ancestors"][0]["conditions"].as_array()?;
     let found = conditions.iter().find(|condition| condition["type"] == kind)?;
     let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
