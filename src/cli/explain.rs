@@ -74,6 +74,8 @@ struct Answer {
     reason: Option<String>,
     challenges: Vec<Box<str>>,
     route: Option<(String, String)>,
+    /// The RoutePolicy that carries it, if any.
+    route_policy: Option<String>,
     trace: Vec<TraceLine>,
     also: Vec<String>,
     remarks: Vec<String>,
@@ -138,6 +140,7 @@ fn answer(
         reason: Some(reason),
         challenges: Vec::new(),
         route: None,
+        route_policy: None,
         trace: Vec::new(),
         also: Vec::new(),
         remarks: Vec::new(),
@@ -197,8 +200,10 @@ fn answer(
         decision = Decision::Deny(Denial::new(code, error));
     }
     let route_names = Some((route.ingress.to_string(), route.backend.name.to_string()));
+    let named = Some(&*route.settings.name).filter(|name| !name.is_empty());
+    let route_policy = named.map(str::to_owned);
     let also = also_matching(route, certificate, &decision);
-    let base = Answer { route: route_names, also, ..decided(decision) };
+    let base = Answer { route: route_names, route_policy, also, ..decided(decision) };
     Answer { trace: lines(&trace), ..base }
 }
 
@@ -239,6 +244,7 @@ fn decided(decision: Decision) -> Answer {
         reason,
         challenges,
         route: None,
+        route_policy: None,
         trace: Vec::new(),
         also: Vec::new(),
         remarks: Vec::new(),
@@ -296,7 +302,9 @@ fn remarks(
     let concerned: Vec<&str> =
         answer.trace.iter().filter_map(|line| line.policy.as_deref()).collect();
     let ingress = answer.route.as_ref().map(|(ingress, _)| ingress.as_str());
-    let about = |name: &str| concerned.contains(&name) || ingress == Some(name);
+    let carried = answer.route_policy.as_deref();
+    let about =
+        |name: &str| concerned.contains(&name) || ingress == Some(name) || carried == Some(name);
     let linted = lint(world, snapshot, now);
     let relevant =
         findings.iter().chain(&linted).filter(|finding| about(&finding.object.name.to_string()));
@@ -318,6 +326,7 @@ fn text(answer: &Answer) -> String {
     say("reason", answer.reason.clone());
     answer.challenges.iter().for_each(|challenge| say("challenge", Some(challenge.to_string())));
     say("ingress", answer.route.as_ref().map(|(ingress, _)| ingress.clone()));
+    say("carried by", answer.route_policy.clone());
     say("backend", answer.route.as_ref().map(|(_, backend)| backend.clone()));
     for (index, line) in answer.trace.iter().enumerate() {
         say(if index == 0 { "trace" } else { "" }, Some(line.to_string()));
@@ -351,6 +360,7 @@ fn to_json(answer: &Answer) -> Value {
         "reason": answer.reason,
         "challenges": answer.challenges.iter().map(|challenge| &**challenge).collect::<Vec<_>>(),
         "ingress": answer.route.as_ref().map(|(ingress, _)| ingress),
+        "routePolicy": answer.route_policy,
         "backend": answer.route.as_ref().map(|(_, backend)| backend),
         "trace": answer.trace.iter().map(line).collect::<Vec<_>>(),
         "alsoMatches": answer.also,

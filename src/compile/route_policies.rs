@@ -124,7 +124,7 @@ impl<'a> RoutePolicies<'a> {
         last_good: &mut LastGood,
     ) -> Result<Arc<RouteSettings>, Arc<str>> {
         let own = self.targeting(ingress)?;
-        if own.is_none() && self.world.incomplete {
+        if own.is_none() && self.world.unread_manifest {
             return Err("a manifest that may hold a route policy cannot be read".into());
         }
         let default = self.default.filter(|default| own.is_none_or(|own| own != *default));

@@ -208,6 +208,8 @@ pub struct World {
     pub statuses: Statuses,
     /// Something that may have been a policy could never be read: routes without a policy are refused.
     pub incomplete: bool,
+    /// Something that may have held a policy of either kind could never be read.
+    pub unread_manifest: bool,
 }
 
 /// What stands in the status of objects now.
@@ -329,5 +331,6 @@ impl World {
         add(&mut self.secrets, other.secrets);
         add(&mut self.services, other.services);
         self.incomplete |= other.incomplete;
+        self.unread_manifest |= other.unread_manifest;
     }
 }

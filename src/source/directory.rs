@@ -48,6 +48,8 @@ struct FileState {
     problems: Vec<Problem>,
     /// It was there at start-up, could not be read, and may hold a policy.
     suspect: bool,
+    /// The same, and nothing at all can be said of what it holds.
+    opaque: bool,
     /// Since when it is gone.
     missing: Option<Instant>,
 }
@@ -166,8 +168,8 @@ impl Directory {
                 };
                 // Whom it was to protect is not known: at the start, it could be any.
                 let suspect = self.first && objects.iter().any(partial);
-                self.files
-                    .insert(path, FileState { stamp, objects, problems, suspect, missing: None });
+                let state = FileState { stamp, objects, problems, suspect, ..FileState::default() };
+                self.files.insert(path, state);
                 true
             }
             Err(error) => {
@@ -185,11 +187,12 @@ impl Directory {
         problem: Problem,
         suspect: bool,
     ) -> bool {
-        let first = self.first;
-        let state = self
-            .files
-            .entry(path.to_owned())
-            .or_insert_with(|| FileState { suspect: first && suspect, ..FileState::default() });
+        let suspect = self.first && suspect;
+        let state = self.files.entry(path.to_owned()).or_insert_with(|| FileState {
+            suspect,
+            opaque: suspect,
+            ..FileState::default()
+        });
         state.stamp = stamp;
         let changed = state.problems != [problem.clone()];
         state.problems = vec![problem];
@@ -218,6 +221,7 @@ impl Directory {
     fn merge(&mut self) -> (World, Vec<Problem>) {
         let mut world = World {
             incomplete: self.files.values().any(|state| state.suspect),
+            unread_manifest: self.files.values().any(|state| state.opaque),
             ..World::default()
         };
         let mut problems: Vec<Problem> = Vec::new();

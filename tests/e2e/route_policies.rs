@@ -81,7 +81,8 @@ fn of_two_route_policies_the_older_counts_and_the_other_says_so() {
     until(&site, "z", "Programmed", "True", "Programmed");
     assert!(site.until("-", host, "/", "200").head.contains("x-of: older"));
     let events = || {
-        let of = ["events", "--field-selector", "reason=Conflicted,involvedObject.kind=RoutePolicy"];
+        let of =
+            ["events", "--field-selector", "reason=Conflicted,involvedObject.kind=RoutePolicy"];
         site.namespace.get(&of)["items"].as_array().unwrap().len()
     };
     eventually("the event", || if events() == 1 { Ok(()) } else { Err(events().to_string()) });
@@ -99,7 +100,8 @@ fn what_a_route_policy_refers_to_is_looked_after() {
     let host = "a.refs.test";
     site.namespace.apply(&ingress("a", host, "/", "whoami-0"));
     site.until("-", host, "/", "200");
-    let tls = "backendTLS: {hostname: whoami, caCertificateRefs: [{kind: ConfigMap, name: backend-ca}]}";
+    let tls =
+        "backendTLS: {hostname: whoami, caCertificateRefs: [{kind: ConfigMap, name: backend-ca}]}";
     site.namespace.apply(&route_policy("p", "a", tls));
     site.until("-", host, "/", "503.96");
     let message = until(&site, "p", "Programmed", "False", "BackendTLSUnusable");

@@ -250,6 +250,20 @@ fn one_that_never_could_be_read_shuts_its_targets_and_one_that_could_stays_what_
     assert_eq!(nobody.shut(), "503.96 RoutePolicy web/all cannot be read");
 }
 
+#[test]
+fn a_manifest_that_may_hold_one_shuts_what_has_none_and_an_unreadable_policy_of_the_other_kind_does_not()
+ {
+    let mut bench = Bench::new();
+    bench.write("broken.yaml", "certmap: [\n");
+    bench.write("policy.yaml", &policy("p", "app", "sslFlags: [Ssl]"));
+    assert_eq!(bench.shut(), "503.96 a manifest that may hold a route policy cannot be read");
+    let nobody = "apiVersion: certmap.dev/v1alpha1\nkind: CertMappingPolicy\nmetadata: {name: q}\nspec: {targetRef: []}\n";
+    let mut bench = Bench::new();
+    bench.write("policy.yaml", &policy("p", "app", "sslFlags: [Ssl]"));
+    bench.write("broken.yaml", nobody);
+    assert!(matches!(route(&bench.compile()).guard, Guard::Policed(_)));
+}
+
 const TLS: &str = "backendTLS: {hostname: app.internal, caCertificateRefs: [{kind: ConfigMap, name: backend-ca}]CLIENT}";
 
 #[test]
@@ -419,6 +433,12 @@ fn a_route_that_cannot_be_carried_as_written_answers_503_96_until_it_can() {
     server.said(&["RoutePolicy web/route", "spec.backendTLS", "BackendTLSUnusable"]);
     site.write("route.yaml", &route_policy("route", "app", "limits: {target: 8192}"));
     super::support::server::wait("the route", || get("app.test").status == 200);
+    let mut explain = std::process::Command::new(env!("CARGO_BIN_EXE_certmap"));
+    explain
+        .args(["explain", "--host", "app.test", "--no-cert", "--manifests"])
+        .arg(site.manifests());
+    let (_, text) = run(&mut explain);
+    assert!(text.contains("carried by  web/route\n"), "{text}");
 }
 
 #[test]

@@ -361,6 +361,36 @@ mod tests {
     }
 
     #[test]
+    fn a_route_policy_is_kept_as_long_as_it_was_readable_and_holds_what_it_refers_to() {
+        let mut keeper = Keeper::new(None);
+        let kind = ObjectKind::RoutePolicy;
+        let route_policy = |spec: &Value| {
+            object(json!({
+                "apiVersion": "certmap.dev/v1alpha1", "kind": "RoutePolicy", "spec": spec,
+                "metadata": {"name": "r", "namespace": "web", "resourceVersion": "7"},
+            }))
+        };
+        let page = json!({"codes": ["404"], "configMapRef": {"name": "pages", "key": "a"}});
+        keeper.apply(kind, route_policy(&json!({"targetRefs": [{"name": "i"}], "nonsense": 1})));
+        let reference = ObjectRef { kind, name: ObjectName::new("web", "r") };
+        let unreadable = &keeper.world.route_policies[&reference.name];
+        assert!(matches!(unreadable, PolicyObject::Unreadable { targets } if targets == &["i"]));
+        assert!(!keeper.world.incomplete, "it protects nobody");
+        assert_eq!(keeper.world.statuses.versions[&reference], "7");
+        keeper.apply(kind, route_policy(&json!({"errorPages": [page]})));
+        let wanted = keeper.newly_wanted(|_| true);
+        assert_eq!(
+            wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["ConfigMap web/pages"]
+        );
+        keeper.apply(kind, route_policy(&json!({"nonsense": 1})));
+        assert!(matches!(keeper.world.route_policies[&reference.name], PolicyObject::Readable(_)));
+        assert_eq!(keeper.unreadable()[0].reason, "Unreadable");
+        assert_eq!(keeper.delete(&reference), Change::World);
+        assert!(keeper.world.route_policies.is_empty() && keeper.wanted.is_empty());
+    }
+
+    #[test]
     fn endpoints_matter_where_an_ingress_names_their_service() {
         let mut keeper = Keeper::new(None);
         let kind = ObjectKind::EndpointSlice;
