@@ -2,6 +2,7 @@
 
 mod cluster;
 mod control;
+mod listeners;
 mod lookups;
 
 use std::net::SocketAddr;
@@ -19,14 +20,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use cluster::{Access, ClusterSettings, connect};
+pub use listeners::Sockets;
 pub use lookups::ask;
 
 use crate::api::{CLASS_NAME, CONTROLLER_NAME, IDENTITY_ISSUER};
 use crate::compile::{ObjectName, Options, World};
 use crate::proxy::{ListenerSettings, Parts, Proxy, Timeouts};
-use crate::snapshot::SnapshotStore;
+use crate::snapshot::{SnapshotStore, TlsRules};
 use crate::source::{Directory, DirectoryWatch, Problem, Scan};
-use crate::telemetry::{AccessLog, Admin, Destination, Format, Metrics, Shown, serve};
+use crate::telemetry::{
+    AccessLog, Admin, Collector, Destination, Format, Metrics, Shown, Spans, serve,
+};
 use control::{Control, describe};
 use lookups::lookups;
 
@@ -36,9 +40,11 @@ pub struct Settings {
     /// Where the objects come from.
     pub source: Source,
     /// Plain HTTP.
-    pub http: SocketAddr,
+    pub http: Vec<SocketAddr>,
     /// TLS.
-    pub https: SocketAddr,
+    pub https: Vec<SocketAddr>,
+    /// How these are listened on.
+    pub sockets: Sockets,
     /// Health, metrics, snapshot.
     pub admin: SocketAddr,
     /// Where access records go.
@@ -49,6 +55,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How connections are accepted and served.
     pub listener: ListenerSettings,
+    /// Where spans go.
+    pub collector: Option<Collector>,
     /// Threads that serve.
     pub workers: NonZeroUsize,
     /// How the end goes.
@@ -85,6 +93,10 @@ pub struct Rules {
     pub identity_issuer: String,
     /// The TLS Secret whose certificate is shown where there is none.
     pub default_certificate: Option<ObjectName>,
+    /// The Secret with keys for session tickets.
+    pub ticket_keys: Option<ObjectName>,
+    /// What every handshake goes by.
+    pub tls: TlsRules,
 }
 
 impl Default for Rules {
@@ -98,6 +110,8 @@ impl Default for Rules {
             default_route_policy: None,
             identity_issuer: IDENTITY_ISSUER.to_owned(),
             default_certificate: None,
+            ticket_keys: None,
+            tls: TlsRules::default(),
         }
     }
 }
@@ -115,14 +129,15 @@ pub struct Drain {
 #[derive(Debug)]
 pub struct Running {
     /// Where plain HTTP is served.
-    pub http: SocketAddr,
+    pub http: Vec<SocketAddr>,
     /// Where TLS is.
-    pub https: SocketAddr,
+    pub https: Vec<SocketAddr>,
     /// Where health is.
     pub admin: SocketAddr,
     proxy: Proxy,
     state: Arc<Admin>,
     log: AccessLog,
+    spans: Option<Spans>,
     control: ControlPlane,
     drain: Drain,
     /// Of the admin port.
@@ -156,6 +171,9 @@ impl Running {
         tokio::time::sleep(self.drain.delay).await;
         self.proxy.drain(self.drain.timeout).await;
         self.stop.cancel();
+        if let Some(spans) = &self.spans {
+            spans.flush(Duration::from_secs(2)).await;
+        }
         let ended = tokio::task::spawn_blocking(move || {
             self.control.stop();
             self.log.flush(Duration::from_secs(5));
@@ -169,6 +187,7 @@ impl Running {
 /// # Errors
 /// The directory cannot be read, there is no cluster, or an address cannot be listened on.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    settings.rules.tls.check().context("no handshake could succeed: --tls-cipher-suites names none of a version that --tls-min-version allows")?;
     let metrics = Arc::new(Metrics::default());
     let log = AccessLog::start(
         settings.access_log,
@@ -187,13 +206,19 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
             from_cluster(*cluster, settings.rules, &metrics, state.clone()).await?
         }
     };
-    let http = listen(settings.http, "--http").await?;
-    let https = listen(settings.https, "--https").await?;
-    let addresses = (http.local_addr()?, https.local_addr()?);
+    let http = settings.sockets.listen(&settings.http, "--http")?;
+    let https = settings.sockets.listen(&settings.https, "--https")?;
+    let addresses = (addresses(&http)?, addresses(&https)?);
     let lookups = Arc::new(lookups(&metrics)?);
     tokio::spawn(lookups.keys.clone().follow(store.clone()));
     let shown = store.clone();
-    let (timeouts, listener) = (settings.timeouts, settings.listener);
+    let (timeouts, mut listener) = (settings.timeouts, settings.listener);
+    let spans = settings
+        .collector
+        .map(|collector| Spans::start(collector, metrics.spans("sent"), metrics.spans("dropped")));
+    if let Some(trace) = &mut listener.trace {
+        trace.spans.clone_from(&spans);
+    }
     let parts = Parts {
         store,
         lookups,
@@ -203,14 +228,32 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         settings: listener,
         workers: settings.workers,
     };
-    let proxy = Proxy::start(http, https, parts)?;
+    let proxy = start_proxy(http, https, parts)?;
     let published = shown.clone();
     state.serves(Shown {
         snapshot: Box::new(move || format!("{:#}", shown.load().dump())),
         keys: Box::new(move || format!("{:#}", published.load().key_set())),
     });
     let (http, https) = addresses;
-    Ok(Running { http, https, admin, proxy, state, log, control, drain: settings.drain, stop })
+    let drain = settings.drain;
+    Ok(Running { http, https, admin, proxy, state, log, spans, control, drain, stop })
+}
+
+fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+fn start_proxy(
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    parts: Parts,
+) -> anyhow::Result<Proxy> {
+    let (mut http, mut https) = (http.into_iter(), https.into_iter());
+    let first = http.next().zip(https.next()).context("no address to listen on")?;
+    let proxy = Proxy::start(first.0, first.1, parts)?;
+    http.try_for_each(|listener| proxy.listen(listener, false))?;
+    https.try_for_each(|listener| proxy.listen(listener, true))?;
+    Ok(proxy)
 }
 
 fn directory(
@@ -282,7 +325,9 @@ pub fn options(directory: bool, rules: Rules) -> anyhow::Result<Options> {
         identity_issuer: rules.identity_issuer,
         default_route_policy: rules.default_route_policy,
         default_certificate: rules.default_certificate,
-        fallback_certificate: Arc::new(certified),
+        ticket_keys: rules.ticket_keys,
+        tls: rules.tls,
+        fallback_certificate: Arc::new(Arc::new(certified).into()),
     })
 }
 

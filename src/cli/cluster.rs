@@ -42,7 +42,8 @@ impl AccessArguments {
         namespaces.retain(|namespace| !namespace.is_empty());
         namespaces.sort_unstable();
         namespaces.dedup();
-        Scope { namespaces, default_certificate: rules.default_certificate.clone() }
+        let secrets = rules.default_certificate.iter().chain(&rules.ticket_keys).cloned();
+        Scope { namespaces, secrets: secrets.collect() }
     }
 }
 
@@ -86,6 +87,7 @@ impl RuleArguments {
             default_certificate: self.default_tls_secret.clone(),
             default_route_policy: self.default_route_policy.clone(),
             identity_issuer: self.identity_issuer.clone(),
+            ..Rules::default()
         }
     }
 }
@@ -154,7 +156,7 @@ impl StatusArguments {
     }
 }
 
-fn object_name(text: &str) -> anyhow::Result<ObjectName> {
+pub(super) fn object_name(text: &str) -> anyhow::Result<ObjectName> {
     let (namespace, name) = text.split_once('/').context("write NAMESPACE/NAME")?;
     anyhow::ensure!(!namespace.is_empty() && !name.is_empty(), "write NAMESPACE/NAME");
     Ok(ObjectName::new(namespace, name))

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -30,20 +31,20 @@ pub(super) async fn dev(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     tokio::spawn(whoami(backend, "whoami"));
     let mut settings = arguments.serve.settings(app::Source::Directory(manifests));
     if !arguments.public {
-        (settings.http, settings.https) = (loopback(settings.http), loopback(settings.https));
+        settings.http.iter_mut().chain(&mut settings.https).for_each(loopback);
     }
     let running = app::start(settings).await?;
-    let addresses = Addresses { http: running.http, https: running.https, admin: running.admin };
+    let first = |addresses: &[SocketAddr]| addresses.first().copied().context("no address");
+    let (http, https) = (first(&running.http)?, first(&running.https)?);
+    let addresses = Addresses { http, https, admin: running.admin };
     print(&welcome(&arguments.directory, &addresses))?;
     announce(&running);
     until_told(running).await
 }
 
 /// Passwords that everybody knows are not for the network.
-fn loopback(address: SocketAddr) -> SocketAddr {
+fn loopback(address: &mut SocketAddr) {
     if address.ip().is_unspecified() {
-        (std::net::Ipv4Addr::LOCALHOST, address.port()).into()
-    } else {
-        address
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
 }

@@ -72,6 +72,7 @@ impl ListenerArguments {
                 ranges: self.trusted_proxies.iter().copied().collect(),
                 forwarded: self.forwarded,
             },
+            trace: None,
         }
     }
 

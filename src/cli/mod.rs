@@ -5,6 +5,8 @@ mod dev;
 mod explain;
 mod listener;
 mod signing_key;
+mod tls;
+mod trace;
 mod validate;
 mod whoami;
 
@@ -20,13 +22,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::crds_yaml;
-use crate::app::{self, Drain, Running, Settings, Source};
+use crate::app::{self, Drain, Running, Settings, Sockets, Source};
 use crate::compile::{Finding, World};
-use crate::proxy::Timeouts;
+use crate::proxy::{ListenerSettings, Timeouts};
 use crate::source;
 use crate::telemetry::{Destination, Format};
 use cluster::{AccessArguments, RuleArguments, StatusArguments};
 use listener::ListenerArguments;
+use tls::TlsArguments;
+use trace::TraceArguments;
 
 /// 20 MiB, as IIS has it.
 const DEFAULT_LOG_SIZE: u64 = 20_971_520;
@@ -50,7 +54,7 @@ enum Command {
     /// Serve what a cluster, or a directory of Kubernetes manifests, says
     Run(Box<RunArguments>),
     /// Make a CA, certificates, manifests and a backend to try everything with, and serve them
-    Dev(dev::DevArguments),
+    Dev(Box<dev::DevArguments>),
     /// Say what is wrong with manifests: schema, CEL rules, references, dead and shadowed mappings
     Validate(validate::ValidateArguments),
     /// Print the CustomResourceDefinitions
@@ -66,12 +70,15 @@ enum Command {
 /// Options that `run` and `dev` share.
 #[derive(Args, Clone, Debug)]
 struct ServeArguments {
-    /// Where to serve plain HTTP
+    /// Where to serve plain HTTP (may be given several times; [::] is for IPv4 too)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
-    http: SocketAddr,
-    /// Where to serve HTTPS
+    http: Vec<SocketAddr>,
+    /// Where to serve HTTPS (the same)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
-    https: SocketAddr,
+    https: Vec<SocketAddr>,
+    /// Let another process listen on the same addresses (SO_REUSEPORT), such as the one that takes over
+    #[arg(long)]
+    reuse_port: bool,
     /// Where to serve /healthz, /readyz, /metrics, /snapshot and /jwks.json
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090")]
     admin: SocketAddr,
@@ -102,6 +109,10 @@ struct ServeArguments {
     #[command(flatten)]
     listener: ListenerArguments,
     #[command(flatten)]
+    tls: TlsArguments,
+    #[command(flatten)]
+    trace: TraceArguments,
+    #[command(flatten)]
     rules: RuleArguments,
 }
 
@@ -123,7 +134,7 @@ impl RunArguments {
         let source = match self.manifests {
             Some(directory) => Source::Directory(directory),
             None => {
-                let rules = self.serve.rules.rules();
+                let rules = self.serve.rules();
                 Source::Cluster(Box::new(self.status.settings(&self.access, &rules)?))
             }
         };
@@ -145,13 +156,19 @@ enum Output {
 }
 
 impl ServeArguments {
+    fn rules(&self) -> app::Rules {
+        self.tls.rules(self.rules.rules())
+    }
+
     fn settings(self, source: Source) -> Settings {
+        let rules = self.rules();
         let stdout = self.access_log.as_os_str() == "-";
         let file = Destination::File { path: self.access_log, longest: self.access_log_size };
         Settings {
             source,
             http: self.http,
             https: self.https,
+            sockets: Sockets { shared: self.reuse_port },
             admin: self.admin,
             access_log: if stdout { Destination::Stdout } else { file },
             access_log_format: match self.access_log_format {
@@ -163,13 +180,14 @@ impl ServeArguments {
                 response: Duration::from_secs_f64(self.response_timeout),
                 ..Timeouts::default()
             },
-            listener: self.listener.settings(),
+            listener: ListenerSettings { trace: self.trace.settings(), ..self.listener.settings() },
+            collector: self.trace.collector(std::env::var("POD_NAME").ok()),
             drain: Drain {
                 delay: Duration::from_secs_f64(self.drain_delay),
                 timeout: Duration::from_secs_f64(self.drain_timeout),
             },
             workers: self.workers.unwrap_or_else(cores),
-            rules: self.rules.rules(),
+            rules,
         }
     }
 }
@@ -196,7 +214,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Run(run) => runtime()?.block_on(serve(run.settings()?)),
-        Command::Dev(arguments) => runtime()?.block_on(dev::dev(arguments)),
+        Command::Dev(arguments) => runtime()?.block_on(dev::dev(*arguments)),
         Command::Validate(arguments) => validate::validate(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::SigningKey(arguments) => signing_key::run(&arguments),
@@ -238,10 +256,11 @@ fn read_cluster(
 
 /// Scripts wait for this line.
 fn announce(running: &Running) {
-    let line = format!(
-        "listening http={} https={} admin={}\n",
-        running.http, running.https, running.admin
-    );
+    let list = |addresses: &[SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    };
+    let (http, https) = (list(&running.http), list(&running.https));
+    let line = format!("listening http={http} https={https} admin={}\n", running.admin);
     // Without a standard error nobody waits for it.
     drop(std::io::stderr().lock().write_all(line.as_bytes()));
 }

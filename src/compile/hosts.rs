@@ -12,7 +12,7 @@ use crate::identity::Fingerprint;
 use crate::policy::{Guard, Policy};
 use crate::snapshot::{
     ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, ServerCertificates, Tls,
-    VirtualHost, server_config,
+    TlsRules, VirtualHost,
 };
 
 /// Hosts and what each was made from, for the next time.
@@ -129,6 +129,7 @@ pub(super) fn tables(
     hosts: &KeptHosts,
     certificates: ServerCertificates,
     earlier: &KeptTls,
+    rules: &TlsRules,
 ) -> Result<(HostTable<Arc<VirtualHost>>, Tls, KeptTls), rustls::Error> {
     let same = earlier.certificates.as_ref().filter(|then| then.is_same(&certificates));
     let (certificates, mut kept) = match same {
@@ -137,7 +138,7 @@ pub(super) fn tables(
     };
     let plain = match &kept.plain {
         Some(plain) => plain.clone(),
-        None => server_config(&ClientCertificateTerms::default(), certificates.clone())?,
+        None => rules.server_config(&ClientCertificateTerms::default(), certificates.clone())?,
     };
     let mut used = HashMap::new();
     let (mut table, mut asking) = (HostTable::default(), HostTable::default());
@@ -147,7 +148,7 @@ pub(super) fn tables(
             let known = used.get(&key).or_else(|| kept.asking.get(&key)).cloned();
             let config = match known {
                 Some(config) => config,
-                None => server_config(&host.terms, certificates.clone())?,
+                None => rules.server_config(&host.terms, certificates.clone())?,
             };
             used.insert(key, config.clone());
             Some(config)
@@ -158,5 +159,5 @@ pub(super) fn tables(
         table.insert(pattern.clone(), host.clone());
     }
     kept = KeptTls { certificates: Some(certificates), plain: Some(plain.clone()), asking: used };
-    Ok((table, Tls { plain, asking }, kept))
+    Ok((table, Tls { plain, asking, ticket_keys: None }, kept))
 }

@@ -29,6 +29,7 @@ mod server_certificates;
 mod share;
 mod signing;
 mod summary;
+mod ticket_keys;
 mod world;
 
 use std::collections::{HashMap, HashSet};
@@ -51,9 +52,10 @@ use hosts::{KeptHosts, KeptTls, hosts};
 use route_policies::{KeptRoutePolicies, RoutePolicies};
 use server_certificates::{KeptCertificates, ServerCertificateReader};
 use share::Share;
+use ticket_keys::ticket_keys;
 
 use crate::policy::{Guard, Policy};
-use crate::snapshot::{IdentityHeaders, Snapshot};
+use crate::snapshot::{IdentityHeaders, Snapshot, TicketKeys};
 
 /// What the next compilation may take over.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,7 @@ pub struct Reuse {
     hosts: KeptHosts,
     tls: KeptTls,
     last_good: LastGood,
+    ticket_keys: Option<Arc<TicketKeys>>,
     generation: u64,
 }
 
@@ -139,9 +142,13 @@ pub fn compile(
     let policies = policies_of(&shares);
     let externals = external::externals(&policies, &mut backends);
     findings.extend(externals.findings);
+    let (ticket_keys, problem) = ticket_keys(world, options, previous.ticket_keys.as_ref());
+    findings.extend(problem);
     findings.sort();
     findings.dedup();
-    let (table, tls, kept_tls) = hosts::tables(&hosts, certificates, &previous.tls)?;
+    let (table, mut tls, kept_tls) =
+        hosts::tables(&hosts, certificates, &previous.tls, &options.tls)?;
+    tls.ticket_keys.clone_from(&ticket_keys);
     let generation = previous.generation + 1;
     let snapshot = Snapshot {
         generation,
@@ -163,6 +170,7 @@ pub fn compile(
         shares: shares.into_iter().map(|share| (share.name.clone(), share)).collect(),
         hosts,
         tls: kept_tls,
+        ticket_keys,
         generation,
     };
     Ok(Compiled { snapshot, findings, summaries, expiries, ours: attachments.met, reuse })

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
-
 use super::world::ObjectName;
+use crate::snapshot::{ServerCertificate, TlsRules};
 
 /// What does not come from objects.
 #[derive(Clone, Debug)]
@@ -27,6 +26,10 @@ pub struct Options {
     pub default_route_policy: Option<ObjectName>,
     /// Shown to clients whose host has no certificate, if it can be read.
     pub default_certificate: Option<ObjectName>,
+    /// The Secret with keys for session tickets; without one sessions are kept in memory.
+    pub ticket_keys: Option<ObjectName>,
+    /// What every handshake goes by.
+    pub tls: TlsRules,
     /// Shown to clients where there is nothing better.
-    pub fallback_certificate: Arc<CertifiedKey>,
+    pub fallback_certificate: Arc<ServerCertificate>,
 }

@@ -1,10 +1,12 @@
 //! TLS Secrets → the certificates that the server shows.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::Ingress;
+use rustls::SignatureAlgorithm;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -13,8 +15,13 @@ use rustls::sign::CertifiedKey;
 use super::finding::{Finding, Severity};
 use super::options::Options;
 use super::world::{ObjectKind, ObjectName, ObjectRef, World};
-use crate::identity::{Validity, read_certificates};
-use crate::snapshot::{HostPattern, HostTable, ServerCertificates};
+use crate::identity::{Validity, good_until, read_certificates, serial};
+use crate::snapshot::{
+    HostCertificates, HostPattern, HostTable, ServerCertificate, ServerCertificates, Stapled,
+};
+
+/// Where a Secret may hold an OCSP response.
+const STAPLE: &str = "tls.ocsp-staple";
 
 /// Certificates by Secret: last good is kept for each.
 pub(super) type KeptCertificates = HashMap<ObjectName, KeptCertificate>;
@@ -23,9 +30,16 @@ pub(super) type KeptCertificates = HashMap<ObjectName, KeptCertificate>;
 #[derive(Clone, Debug)]
 pub(super) struct KeptCertificate {
     made_from: Arc<Secret>,
-    certificate: Arc<CertifiedKey>,
-    /// Seconds since 1970.
-    expiry: Option<i64>,
+    certificate: Arc<ServerCertificate>,
+    validity: Option<Validity>,
+    /// Why its OCSP response is not stapled.
+    staple_problem: Option<String>,
+}
+
+/// The certificates of one host, and whose Ingress brings them.
+struct Candidates<'a> {
+    owner: &'a ObjectName,
+    certificates: Vec<KeptCertificate>,
 }
 
 /// Makes server certificates.
@@ -33,8 +47,7 @@ pub(super) struct ServerCertificateReader<'a> {
     world: &'a World,
     earlier: &'a KeptCertificates,
     pub(super) kept: KeptCertificates,
-    by_host: HostTable<Arc<CertifiedKey>>,
-    owners: HashMap<HostPattern, &'a ObjectName>,
+    by_host: HashMap<HostPattern, Candidates<'a>>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -44,34 +57,41 @@ impl<'a> ServerCertificateReader<'a> {
             world,
             earlier,
             kept: KeptCertificates::new(),
-            by_host: HostTable::default(),
-            owners: HashMap::new(),
+            by_host: HashMap::new(),
             findings: Vec::new(),
         }
     }
 
-    /// Takes what an Ingress says; where two speak of one host, the first one counts.
+    /// Takes what an Ingress says; where two speak of one host, the first one counts. One Ingress may bring a certificate
+    /// for each kind of key.
     pub(super) fn take(&mut self, name: &'a ObjectName, ingress: &'a Ingress) {
         let entries = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
         for (index, tls) in entries.enumerate() {
             let Some(secret) = &tls.secret_name else { continue };
             let (certificate, problem) = self.get(&ObjectName::new(&name.namespace, secret));
-            if let Some(message) = problem {
-                self.findings.push(Finding {
-                    severity: Severity::Error,
-                    object: ObjectRef { kind: ObjectKind::Ingress, name: name.clone() },
-                    target: None,
-                    field: format!("spec.tls[{index}].secretName"),
-                    reason: "CertificateUnusable",
-                    message,
-                });
-            }
+            let object = || ObjectRef { kind: ObjectKind::Ingress, name: name.clone() };
+            let finding = |severity, reason, message| Finding {
+                severity,
+                object: object(),
+                target: None,
+                field: format!("spec.tls[{index}].secretName"),
+                reason,
+                message,
+            };
+            let problem =
+                problem.map(|message| finding(Severity::Error, "CertificateUnusable", message));
+            let staple = certificate.as_ref().and_then(|kept| kept.staple_problem.clone());
+            let staple =
+                staple.map(|message| finding(Severity::Warning, "StapleUnusable", message));
+            self.findings.extend(problem.into_iter().chain(staple));
             let Some(certificate) = certificate else { continue };
             let hosts = tls.hosts.iter().flatten();
             let any = tls.hosts.as_ref().is_none_or(Vec::is_empty).then_some(HostPattern::Any);
             for host in hosts.filter_map(|host| HostPattern::parse(host)).chain(any) {
-                if *self.owners.entry(host.clone()).or_insert(name) == name {
-                    self.by_host.insert(host, certificate.clone());
+                let empty = Candidates { owner: name, certificates: Vec::new() };
+                let candidates = self.by_host.entry(host).or_insert(empty);
+                if candidates.owner == name {
+                    candidates.certificates.push(certificate.clone());
                 }
             }
         }
@@ -92,19 +112,24 @@ impl<'a> ServerCertificateReader<'a> {
                 reason: "CertificateUnusable",
                 message: format!("{message} (it is the default certificate)"),
             }));
-            certificate
+            certificate.map(|kept| kept.certificate)
         });
         let fallback = default.unwrap_or_else(|| options.fallback_certificate.clone());
-        let by_host = std::mem::take(&mut self.by_host);
-        let expiries =
-            self.kept.iter().filter_map(|(name, kept)| Some((name.clone(), kept.expiry?)));
+        let mut by_host = HostTable::default();
+        for (host, candidates) in std::mem::take(&mut self.by_host) {
+            by_host.insert(host, best(candidates.certificates));
+        }
+        let expiries = self
+            .kept
+            .iter()
+            .filter_map(|(name, kept)| Some((name.clone(), kept.validity?.not_after)));
         let mut expiries: Vec<(ObjectName, i64)> = expiries.collect();
         expiries.sort_unstable();
         (ServerCertificates { by_host, fallback }, expiries)
     }
 
     /// The certificate of a Secret, perhaps the one read before; and what is wrong.
-    fn get(&mut self, name: &ObjectName) -> (Option<Arc<CertifiedKey>>, Option<String>) {
+    fn get(&mut self, name: &ObjectName) -> (Option<KeptCertificate>, Option<String>) {
         let Some(secret) = self.world.secrets.get(name) else {
             return (
                 None,
@@ -116,28 +141,64 @@ impl<'a> ServerCertificateReader<'a> {
         let earlier = self.kept.get(name).or_else(|| self.earlier.get(name)).cloned();
         if let Some(kept) = earlier.as_ref().filter(|kept| Arc::ptr_eq(&kept.made_from, secret)) {
             self.kept.insert(name.clone(), kept.clone());
-            return (Some(kept.certificate.clone()), None);
+            return (Some(kept.clone()), None);
         }
         match certified_key(secret) {
             Ok(certificate) => {
-                let expiry = certificate.cert.first().and_then(Validity::of);
-                let kept = KeptCertificate {
-                    made_from: secret.clone(),
-                    certificate: Arc::new(certificate),
-                    expiry: expiry.map(|validity| validity.not_after),
-                };
+                let kept = KeptCertificate::new(name, secret, certificate);
                 self.kept.insert(name.clone(), kept.clone());
-                (Some(kept.certificate), None)
+                (Some(kept), None)
             }
             Err(problem) => {
                 let message = format!("Secret {name}: {problem}");
                 let Some(kept) = earlier else { return (None, Some(message)) };
                 self.kept.insert(name.clone(), kept.clone());
                 let message = format!("{message}; the certificate read before stays in force");
-                (Some(kept.certificate), Some(message))
+                (Some(kept), Some(message))
             }
         }
     }
+}
+
+impl KeptCertificate {
+    fn new(name: &ObjectName, secret: &Arc<Secret>, certificate: CertifiedKey) -> Self {
+        let (stapled, problem) = match stapled(secret, &certificate).transpose() {
+            Ok(stapled) => (stapled, None),
+            Err(problem) => (None, Some(format!("Secret {name}, key {STAPLE}: {problem}"))),
+        };
+        Self {
+            made_from: secret.clone(),
+            validity: certificate.cert.first().and_then(Validity::of),
+            certificate: Arc::new(ServerCertificate { bare: Arc::new(certificate), stapled }),
+            staple_problem: problem,
+        }
+    }
+}
+
+/// For each kind of key the certificate that was issued last; the smallest signatures first.
+fn best(mut certificates: Vec<KeptCertificate>) -> HostCertificates {
+    let rank = |kept: &KeptCertificate| match kept.certificate.algorithm() {
+        SignatureAlgorithm::ECDSA => 0,
+        SignatureAlgorithm::ED25519 => 1,
+        _ => 2,
+    };
+    let issued = |kept: &KeptCertificate| kept.validity.map(|validity| validity.not_before);
+    certificates.sort_by_key(|kept| (rank(kept), Reverse(issued(kept))));
+    certificates.dedup_by_key(|kept| rank(kept));
+    certificates.into_iter().map(|kept| kept.certificate).collect()
+}
+
+/// The same certificate with the OCSP response beside it, if there is one.
+fn stapled(secret: &Secret, certificate: &CertifiedKey) -> Option<Result<Stapled, String>> {
+    let response = secret.data.as_ref()?.get(STAPLE)?.0.clone();
+    let leaf = certificate.cert.first()?;
+    let until = serial(leaf)
+        .ok_or_else(|| "the certificate has no serial number".to_owned())
+        .and_then(|serial| good_until(&response, &serial).map_err(|error| error.to_string()));
+    Some(until.map(|until| Stapled {
+        key: Arc::new(CertifiedKey { ocsp: Some(response), ..certificate.clone() }),
+        until: until.try_into().unwrap_or(0),
+    }))
 }
 
 /// The certificate of a TLS Secret, with its key.

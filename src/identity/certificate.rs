@@ -97,6 +97,12 @@ pub struct Validity {
     pub not_after: i64,
 }
 
+/// The serial number of a certificate, as it stands in the DER; `None` where the bytes are none.
+#[must_use]
+pub fn serial(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate.raw_serial().to_vec())
+}
+
 impl Validity {
     /// All of time.
     pub const ALWAYS: Self = Self { not_before: i64::MIN, not_after: i64::MAX };

@@ -8,11 +8,13 @@ mod certificate;
 mod encoding;
 mod fingerprint;
 mod name;
+mod ocsp;
 mod san;
 
 pub use account_facts::AccountFacts;
-pub use certificate::{CertificateError, PeerCertificate, Validity, Written};
+pub use certificate::{CertificateError, PeerCertificate, Validity, Written, serial};
 pub use encoding::{EncodingError, read_certificates};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use name::{Attribute, AttributeType, DistinguishedName, NameError};
+pub use ocsp::{OcspError, good_until};
 pub use san::SubjectAltName;

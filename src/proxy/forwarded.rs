@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::UnixTime;
 
 use super::hops::Origin;
+use super::trace::Trace;
 use crate::snapshot::IdentityHeaders;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -54,6 +55,8 @@ pub(super) struct Arrival {
     pub(super) at: UnixTime,
     /// Whether `Forwarded` is written as well.
     pub(super) forwarded: bool,
+    /// Where requests are traced.
+    pub(super) trace: Option<Trace>,
 }
 
 impl Arrival {
@@ -133,6 +136,9 @@ pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
     headers.insert(FORWARDED_HOST, arrival.host().clone());
     headers.insert(header::HOST, arrival.host_sent.as_ref().unwrap_or(&arrival.host).clone());
     headers.insert(REQUEST_ID, arrival.request_id.clone());
+    if let Some(trace) = &arrival.trace {
+        trace.set(headers);
+    }
 }
 
 #[cfg(test)]
@@ -150,6 +156,7 @@ mod tests {
             unique: HeaderValue::from_static("id"),
             at: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
             forwarded: false,
+            trace: None,
         }
     }
 

@@ -97,6 +97,7 @@ mod tests {
             unique: HeaderValue::from_static("id"),
             at: UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_000)),
             forwarded: false,
+            trace: None,
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Origin {
     pub(super) port: Option<u16>,
     /// What a proxy calls the request.
     pub(super) request_id: Option<HeaderValue>,
+    /// Whether a proxy that is believed brought it.
+    pub(super) believed: bool,
 }
 
 impl Origin {
@@ -46,8 +48,15 @@ impl Origin {
         headers: &HeaderMap,
         hops: &TrustedHops,
     ) -> Self {
-        let own =
-            Self { client: peer, via: Vec::new(), https, host: None, port: None, request_id: None };
+        let own = Self {
+            client: peer,
+            via: Vec::new(),
+            https,
+            host: None,
+            port: None,
+            request_id: None,
+            believed: false,
+        };
         if !hops.ranges.contains(peer.ip()) {
             return own;
         }
@@ -65,6 +74,7 @@ impl Origin {
             host: told.host,
             port: told.port,
             request_id: request_id.cloned(),
+            believed: true,
         }
     }
 }
@@ -252,6 +262,7 @@ mod tests {
         let origin = origin("192.0.2.1", &fields, &hops(true));
         assert_eq!((way(&origin).as_str(), origin.https), ("192.0.2.1", false));
         assert!(origin.host.is_none() && origin.port.is_none() && origin.request_id.is_none());
+        assert!(!origin.believed);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::hops::Origin;
 use super::linger::{linger, throw_away};
 use super::rejection::{Accept, Rejection, prefers_json};
 use super::settings::ListenerSettings;
+use super::trace::Trace;
 use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
 use super::upgrade::{is_websocket, tunnel};
 use super::upstream::{Answer, Destination, Upstream, UpstreamError};
@@ -74,6 +75,9 @@ impl Line {
             self.log.clone(),
             self.metrics.clone(),
         ));
+        if let (Some(trace), Some(settings)) = (&received.trace, &self.settings.trace) {
+            visit.traced(trace.context, settings.spans.as_ref());
+        }
         let (accept, version) = (Accept::of(request.headers()), request.version());
         let grpc = is_grpc(request.headers());
         let answer = match extended_connect::read(&mut request) {
@@ -110,9 +114,13 @@ impl Line {
     fn receive(&self, connection: &Connection, headers: &HeaderMap) -> Received {
         let (peer, https) = (connection.client, connection.tls.is_some());
         let origin = Origin::of(peer, https, headers, &self.settings.hops);
-        let unique = self.request_ids.next();
+        let number = self.request_ids.next();
+        let unique = self.request_ids.name(number);
         let request_id = origin.request_id.clone().unwrap_or_else(|| unique.clone());
-        Received { origin, request_id, unique }
+        let trace = self.settings.trace.as_ref().map(|settings| {
+            Trace::of(headers, origin.believed, self.request_ids.trace(number), settings)
+        });
+        Received { origin, request_id, unique, trace }
     }
 
     async fn answer(
@@ -142,6 +150,7 @@ impl Line {
             unique: received.unique.clone(),
             at: visit.begun(),
             forwarded: self.settings.hops.forwarded,
+            trace: received.trace.clone(),
         };
         let bounds = Bounds::of(settings);
         let exchange = Exchange { snapshot: snapshot.clone(), case, arrival, bounds };
@@ -157,7 +166,7 @@ impl Line {
             }
         };
         let answer = match self.admit(&exchange, place, &mut request, visit).await {
-            Ok(admission) => self.forward(exchange, admission, request, visit).await,
+            Ok(admission) => self.forward(&exchange, admission, request, visit).await,
             Err(rejection) => {
                 linger(request);
                 Err(rejection)
@@ -214,7 +223,7 @@ impl Line {
 
     async fn forward(
         &self,
-        Exchange { snapshot, case, arrival, bounds }: Exchange,
+        Exchange { snapshot, case, arrival, bounds }: &Exchange,
         Admission { permit, backend, settings }: Admission,
         mut request: Request<Incoming>,
         visit: &mut Visit,
@@ -237,9 +246,9 @@ impl Line {
         let answer = tokio::select! {
             // An ended permit breaks the body off as well, and is the reason.
             biased;
-            () = ended(sending.as_ref()) => return Err(self.refusal(&case).await),
+            () = ended(sending.as_ref()) => return Err(self.refusal(case).await),
             () = traffic::late(bounds.as_ref()) => return Err(Cut::Late.into()),
-            answer = self.upstream.forward(permit, request, destination, &arrival, identity) => answer,
+            answer = self.upstream.forward(permit, request, destination, arrival, identity) => answer,
         };
         let Answer { mut response, endpoint } = answer.map_err(|error| {
             let cut = bounds.as_ref().and_then(Bounds::cut);
@@ -269,7 +278,8 @@ impl Line {
         }
         headers::to_client(&mut response, &arrival.request_id, false);
         let receiving = is_long(response.body()).then(|| sending.unwrap_or_else(watch));
-        let bound = bounds.filter(|_| !response.body().is_end_stream()).map(|bounds| {
+        let bounds = bounds.as_ref().filter(|_| !response.body().is_end_stream());
+        let bound = bounds.map(|bounds| {
             let connection = case.connection.clone();
             bounds.receiving(move || connection.cut.cancel())
         });
@@ -342,6 +352,7 @@ struct Received {
     origin: Origin,
     request_id: HeaderValue,
     unique: HeaderValue,
+    trace: Option<Trace>,
 }
 
 /// A request on its way to a backend.
@@ -360,19 +371,41 @@ fn is_switching<B>(response: &Response<B>) -> bool {
 #[derive(Debug)]
 pub(super) struct RequestIds {
     prefix: u64,
+    /// What makes numbers of traces and spans look like none.
+    secrets: [u64; 2],
     next: AtomicU64,
 }
 
 impl RequestIds {
     pub(super) fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
-        let mut random = [0; 8];
-        aws_lc_rs::rand::fill(&mut random)?;
-        Ok(Self { prefix: u64::from_be_bytes(random), next: AtomicU64::new(1) })
+        let mut random = [[0; 8]; 3];
+        for part in &mut random {
+            aws_lc_rs::rand::fill(part)?;
+        }
+        let [prefix, trace, span] = random.map(u64::from_be_bytes);
+        Ok(Self { prefix, secrets: [trace, span], next: AtomicU64::new(1) })
     }
 
-    fn next(&self) -> HeaderValue {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+    fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn name(&self, number: u64) -> HeaderValue {
         let id = format!("{:016x}{number:016x}", self.prefix);
         HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
     }
+
+    /// For a trace that begins with this request, and for a span. Neither is 0, which would be none.
+    fn trace(&self, number: u64) -> (u128, u64) {
+        let [trace, span] = self.secrets.map(|secret| mixed(number ^ secret));
+        let trace = u128::from(self.prefix) << 64 | u128::from(trace);
+        (trace.max(1), span.max(1))
+    }
+}
+
+/// Another number for each number (the last step of SplitMix64).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ number >> 31
 }

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::chains::Chains;
 use super::connection::{Connection, Requests};
+use super::door;
 use super::fair::Fair;
 use super::http::{Line, RequestIds};
 use super::places::{Place, Places};
@@ -36,6 +37,9 @@ use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
 
 /// So many fields hyper reads without being told; telling it so costs memory for each request.
 const HTTP1_FIELDS: usize = 100;
+
+/// So long the first request of a connection may be on its way, once all are told to go.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What the data plane is made of.
 #[derive(Debug)]
@@ -61,9 +65,14 @@ pub struct Parts {
 pub struct Proxy {
     /// Open connections and what belongs to them.
     connections: TaskTracker,
+    /// Listeners, and what they take in.
+    listeners: TaskTracker,
+    workers: Vec<(Worker, Arc<Server>)>,
     /// Every connection is to end with its next request.
     leaving: CancellationToken,
-    /// No further connections and requests.
+    /// No further connections.
+    shut: CancellationToken,
+    /// No further requests.
     drain: CancellationToken,
     /// Nothing at all any more.
     stop: CancellationToken,
@@ -71,7 +80,7 @@ pub struct Proxy {
     _ended: DropGuard,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Server {
     line: Arc<Line>,
     sessions: Sessions,
@@ -88,14 +97,9 @@ impl Proxy {
     /// # Errors
     /// A listener has no address, or the system no random numbers or no threads.
     pub fn start(http: TcpListener, https: TcpListener, parts: Parts) -> io::Result<Self> {
+        let (connections, leaving) = (TaskTracker::new(), CancellationToken::new());
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let ended = CancellationToken::new();
-        let proxy = Self {
-            connections: TaskTracker::new(),
-            leaving: CancellationToken::new(),
-            drain: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            _ended: ended.clone().drop_guard(),
-        };
         let settings = parts.settings;
         let exempt = settings.hops.ranges.clone();
         let places = Places::new(&settings.limits, exempt);
@@ -107,9 +111,9 @@ impl Proxy {
             log: parts.log,
             rate_limits: Arc::new(RateLimits::new()),
             https_port: https.local_addr()?.port(),
-            tunnels: proxy.connections.clone(),
-            leaving: proxy.leaving.clone(),
-            stop: proxy.stop.clone(),
+            tunnels: connections.clone(),
+            leaving: leaving.clone(),
+            stop: stop.clone(),
             request_ids: Arc::new(RequestIds::new().map_err(io::Error::other)?),
             settings,
         };
@@ -118,23 +122,37 @@ impl Proxy {
             sessions: Sessions::new(),
             chains: Chains::new(),
             places: Arc::new(places),
-            connections: proxy.connections.clone(),
-            drain: proxy.drain.clone(),
-            stop: proxy.stop.clone(),
+            connections: connections.clone(),
+            drain: drain.clone(),
+            stop: stop.clone(),
         };
-        let (http, https) = (http.into_std()?, https.into_std()?);
+        let mut workers = Vec::new();
         for number in 0..parts.workers.get() {
             // Kept connections are driven by the thread that opened them.
             let upstream = Upstream::new(parts.timeouts);
             let line = Arc::new(Line { upstream, ..(*server.line).clone() });
             let server = Arc::new(Server { line, ..server.clone() });
-            let worker = Worker::start(number, ended.clone())?;
-            for (socket, tls) in [(&http, false), (&https, true)] {
-                let listener = worker.share(socket)?;
-                worker.handle().spawn(listen(server.clone(), listener, tls));
-            }
+            workers.push((Worker::start(number, ended.clone())?, server));
         }
+        let (listeners, shut) = (TaskTracker::new(), CancellationToken::new());
+        let _ended = ended.drop_guard();
+        let proxy = Self { connections, listeners, workers, leaving, shut, drain, stop, _ended };
+        proxy.listen(http, false)?;
+        proxy.listen(https, true)?;
         Ok(proxy)
+    }
+
+    /// Serves on one more listener.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn listen(&self, listener: TcpListener, tls: bool) -> io::Result<()> {
+        let socket = listener.into_std()?;
+        for (worker, server) in &self.workers {
+            let listening = listen(server.clone(), worker.share(&socket)?, tls, self.shut.clone());
+            self.listeners.spawn_on(listening, worker.handle());
+        }
+        Ok(())
     }
 
     /// Serves on, old connections and new, but each for one more request only: clients are to go elsewhere, and lose nothing.
@@ -142,8 +160,12 @@ impl Proxy {
         self.leaving.cancel();
     }
 
-    /// Accepts nothing more, lets open requests come to their end, and after this long ends the rest.
+    /// Accepts what has begun and nothing more, lets open requests come to their end, and after this long ends the rest.
     pub async fn drain(&self, limit: Duration) {
+        self.leaving.cancel();
+        self.shut.cancel();
+        self.listeners.close();
+        drop(tokio::time::timeout(limit, self.listeners.wait()).await);
         self.drain.cancel();
         self.connections.close();
         if tokio::time::timeout(limit, self.connections.wait()).await.is_err() {
@@ -157,13 +179,9 @@ impl Proxy {
     }
 }
 
-async fn listen(server: Arc<Server>, listener: TcpListener, tls: bool) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = server.drain.cancelled() => return,
-        };
-        match accepted {
+async fn listen(server: Arc<Server>, listener: TcpListener, tls: bool, shut: CancellationToken) {
+    let accept = async || {
+        match listener.accept().await {
             Ok((stream, peer)) => admit(&server, stream, peer, tls),
             Err(error) => {
                 // Out of descriptors, most likely: some will be given back.
@@ -171,6 +189,19 @@ async fn listen(server: Arc<Server>, listener: TcpListener, tls: bool) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    };
+    while shut.run_until_cancelled(accept()).await.is_some() {}
+    if let Err(error) = door::shut(&listener) {
+        tracing::debug!(%error, "connections that begin now are lost");
+    }
+    let rest = async {
+        loop {
+            accept().await;
+        }
+    };
+    drop(tokio::time::timeout(door::AJAR, rest).await);
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        admit(&server, stream, peer, tls);
     }
 }
 
@@ -323,7 +354,7 @@ async fn attend(server: Arc<Server>, connection: Arc<Connection>, closing: bool)
     let mut look = tokio::time::interval(server.line.settings.limits.idle);
     loop {
         tokio::select! {
-            () = connection.closing.cancelled(), if !closing => return Told::Close,
+            () = told_to_close(&connection), if !closing => return Told::Close,
             () = server.stop.cancelled() => return Told::Stop,
             _ = look.tick() => {
                 // Nothing since the last look, not even a beginning: the place is another client's.
@@ -340,6 +371,14 @@ async fn attend(server: Arc<Server>, connection: Arc<Connection>, closing: bool)
                 return Told::Stop;
             }
         }
+    }
+}
+
+/// A connection that was accepted has a request coming, most likely, and is not closed on it.
+async fn told_to_close(connection: &Connection) {
+    connection.closing.cancelled().await;
+    if connection.requests.begun() == 0 {
+        Box::pin(tokio::time::sleep(FIRST_REQUEST)).await;
     }
 }
 

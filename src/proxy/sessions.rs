@@ -3,27 +3,41 @@
 //! A resumed handshake shows no certificate: the chain comes out of the session. It is judged anew for each request, so
 //! a session proves nothing but possession of the key, once. Even so, a session only comes back for the host and the
 //! client-certificate terms that it was made under.
+//!
+//! Sessions are kept in memory; or, where replicas share keys, given to the clients as tickets. A ticket cannot be taken
+//! back everywhere: what is forgotten here another replica may still take. It is then judged, and refused, as here.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
+use moka::sync::Cache;
+use rustls::pki_types::UnixTime;
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 
 use crate::identity::Fingerprint;
-use crate::snapshot::{ClientCertificateTerms, HostName};
+use crate::snapshot::{ClientCertificateTerms, HostName, TicketId, TicketKeys};
 
 /// Sessions in all.
 const MOST_SESSIONS: usize = 8192;
 /// A session holds the client's chain; a longer one is not kept, and its client shakes hands in full.
 const LONGEST_SESSION: usize = 8 * 1024;
+/// Tickets that are no longer taken here.
+const MOST_FORGOTTEN: u64 = 65_536;
 
 /// The sessions of all connections.
 #[derive(Clone, Debug)]
-pub(super) struct Sessions(Arc<ServerSessionMemoryCache>);
+pub(super) struct Sessions {
+    kept: Arc<ServerSessionMemoryCache>,
+    forgotten: Cache<TicketId, ()>,
+}
 
 impl Sessions {
     pub(super) fn new() -> Self {
-        Self(ServerSessionMemoryCache::new(MOST_SESSIONS))
+        let lifetime = Duration::from_secs(TicketKeys::lifetime().into());
+        let forgotten = Cache::builder().max_capacity(MOST_FORGOTTEN).time_to_live(lifetime);
+        Self { kept: ServerSessionMemoryCache::new(MOST_SESSIONS), forgotten: forgotten.build() }
     }
 
     /// The part of them that one connection may see.
@@ -31,29 +45,51 @@ impl Sessions {
         &self,
         host: Option<&HostName>,
         terms: &ClientCertificateTerms,
+        tickets: Option<Arc<TicketKeys>>,
     ) -> Arc<ScopedSessions> {
         let trust = terms.trust.map_or([0; 32], |trust| *trust.as_bytes());
         let host = host.map_or("", HostName::as_str).as_bytes();
         let scope = Fingerprint::of(&[&[u8::from(terms.asks)][..], &trust, host].concat());
-        Arc::new(ScopedSessions { all: self.0.clone(), scope, made: Mutex::default() })
+        Arc::new(ScopedSessions {
+            all: self.clone(),
+            scope,
+            made: Mutex::default(),
+            tickets,
+            proved: AtomicU64::new(u64::MAX),
+        })
     }
 }
 
 /// The sessions of one host and its terms, for one connection.
 pub(super) struct ScopedSessions {
-    all: Arc<ServerSessionMemoryCache>,
+    all: Sessions,
     scope: Fingerprint,
-    /// What this connection put in.
-    made: Mutex<Vec<Vec<u8>>>,
+    /// What this connection put in, or came with.
+    made: Mutex<Vec<Made>>,
+    tickets: Option<Arc<TicketKeys>>,
+    /// When the client proved that it holds its key, where it came with a ticket (seconds since 1970).
+    proved: AtomicU64,
+}
+
+enum Made {
+    Session(Vec<u8>),
+    Ticket(TicketId),
 }
 
 impl ScopedSessions {
     /// Forgets what this connection put in: a client that is to choose another certificate must not resume.
     pub(super) fn forget(&self) {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        for key in made {
-            drop(self.all.take(&key));
+        for made in made {
+            match made {
+                Made::Session(key) => drop(self.all.kept.take(&key)),
+                Made::Ticket(id) => self.all.forgotten.insert(id, ()),
+            }
         }
+    }
+
+    fn note(&self, made: Made) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
     }
 
     fn key(&self, key: &[u8]) -> Vec<u8> {
@@ -67,23 +103,52 @@ impl StoresServerSessions for ScopedSessions {
             return false;
         }
         let key = self.key(&key);
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
-        self.all.put(key, value)
+        self.note(Made::Session(key.clone()));
+        self.all.kept.put(key, value)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         let key = self.key(key);
         // Used here means refused here, if it comes to that.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
-        self.all.get(&key)
+        self.note(Made::Session(key.clone()));
+        self.all.kept.get(&key)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.all.take(&self.key(key))
+        self.all.kept.take(&self.key(key))
     }
 
     fn can_cache(&self) -> bool {
         true
+    }
+}
+
+impl ProducesTickets for ScopedSessions {
+    fn enabled(&self) -> bool {
+        self.tickets.is_some()
+    }
+
+    fn lifetime(&self) -> u32 {
+        TicketKeys::lifetime()
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        if session.len() > LONGEST_SESSION {
+            return None;
+        }
+        // A ticket for a ticket proves no more than the first one did.
+        let proved = self.proved.load(Ordering::Relaxed).min(UnixTime::now().as_secs());
+        let ticket = self.tickets.as_ref()?.seal(&self.scope, proved, session)?;
+        self.note(Made::Ticket(TicketKeys::id(&ticket)?));
+        Some(ticket)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let id = TicketKeys::id(ticket).filter(|id| !self.all.forgotten.contains_key(id))?;
+        let opened = self.tickets.as_ref()?.open(&self.scope, UnixTime::now(), ticket)?;
+        self.proved.fetch_min(opened.proved, Ordering::Relaxed);
+        self.note(Made::Ticket(id));
+        Some(opened.session)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ranges::AddressRanges;
+use crate::telemetry::Spans;
 
 /// How connections are accepted and served.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,28 @@ pub struct ListenerSettings {
     pub proxy_protocol_from: AddressRanges,
     /// Who says truly where a request came from.
     pub hops: TrustedHops,
+    /// How requests are traced; where they are not, what clients say of traces is passed on as it is.
+    pub trace: Option<TraceSettings>,
+}
+
+/// How requests are traced.
+#[derive(Clone, Debug)]
+pub struct TraceSettings {
+    /// Whose traces go on here.
+    pub believed: Believed,
+    /// Which share of the traces that begin here is kept.
+    pub ratio: f64,
+    /// Where spans go.
+    pub spans: Option<Spans>,
+}
+
+/// Whose traces go on here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Believed {
+    /// Those of trusted proxies.
+    Trusted,
+    /// Everybody's.
+    Everyone,
 }
 
 /// Proxies in front of us.

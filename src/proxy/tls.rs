@@ -49,9 +49,11 @@ async fn shake_hands(
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let sni = start.client_hello().server_name().and_then(HostName::parse);
     let terms = sni.as_ref().map(|sni| snapshot.terms(Some(sni))).unwrap_or_default();
-    let sessions = sessions.scoped(sni.as_ref(), &terms);
+    let tickets = snapshot.tls.ticket_keys.clone();
+    let sessions = sessions.scoped(sni.as_ref(), &terms, tickets);
     let mut config: ServerConfig = (**snapshot.tls.config(sni.as_ref())).clone();
     config.session_storage = sessions.clone();
+    config.ticketer = sessions.clone();
     let stream = start.into_stream(Arc::new(config)).await?;
     let (_, connection) = stream.get_ref();
     let chain = connection.peer_certificates().filter(|chain| !chain.is_empty());

@@ -17,7 +17,7 @@ use super::connection::{Connection, OpenRequest};
 use super::hops::Origin;
 use super::rejection::Rejection;
 use crate::policy::{Permit, Trace};
-use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
+use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics, Spans, TraceContext};
 
 /// Steps of a trace that a log line holds for each list of mappings.
 const MOST_TRACE_LINES: usize = 16;
@@ -32,6 +32,7 @@ pub(super) struct Visit {
     started: Instant,
     log: AccessLog,
     metrics: Arc<Metrics>,
+    span: Option<(TraceContext, Spans)>,
     open: OpenRequest,
     /// Whether the last of the response is gone.
     ended: bool,
@@ -67,7 +68,13 @@ impl Visit {
         #[expect(clippy::disallowed_methods, reason = "how long a request takes is measured here")]
         let started = Instant::now();
         let open = OpenRequest::begin(connection.clone());
-        Self { record, started, log, metrics, open, ended: false }
+        Self { record, started, log, metrics, span: None, open, ended: false }
+    }
+
+    /// It belongs to this trace; its span goes there, if anywhere.
+    pub(super) fn traced(&mut self, context: TraceContext, spans: Option<&Spans>) {
+        self.record.trace_id = Some(context.trace_id());
+        self.span = spans.filter(|_| context.sampled).map(|spans| (context, spans.clone()));
     }
 
     /// When it began.
@@ -124,6 +131,9 @@ impl Drop for Visit {
         }
         self.metrics.request(self.record.status, self.record.protocol, self.record.duration);
         self.log.log(&self.record);
+        if let Some((context, spans)) = &self.span {
+            spans.finish(context, &self.record);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod route;
 mod settings;
 mod store;
 mod terms;
+mod ticket_keys;
 mod tls;
 
 pub use backend::{Backend, BackendState, Endpoint, EndpointState, Protocol, Target};
@@ -26,5 +27,6 @@ pub use settings::{
     RouteTimeouts, StatusRange,
 };
 pub use store::{Snapshot, SnapshotStore};
-pub use terms::{ClientCertificateTerms, server_config};
-pub use tls::{ServerCertificates, Tls};
+pub use terms::{ClientCertificateTerms, TlsRules, TlsVersion, server_config};
+pub use ticket_keys::{Opened, TicketId, TicketKeys};
+pub use tls::{HostCertificates, ServerCertificate, ServerCertificates, Stapled, Tls};

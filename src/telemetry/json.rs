@@ -63,6 +63,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'a str>,
     bytes_sent: u64,
     duration_ms: f64,
@@ -104,6 +106,7 @@ pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
         certificate_subject: cut(peer.map(|peer| &*peer.subject_text)),
         reason: cut(record.reason.as_deref()),
         request_id: text(request_id.as_deref()),
+        trace_id: record.trace_id.as_deref(),
         backend: record.backend.as_deref(),
         bytes_sent: record.bytes_sent,
         duration_ms: record.duration.as_secs_f64() * 1000.0,

@@ -106,6 +106,7 @@ pub struct Metrics {
     fetches: Family<FetchLabels, Counter>,
     leads: Gauge,
     dropped: Counter,
+    spans: Family<OutcomeLabel, Counter>,
     directory: Family<OutcomeLabel, Counter>,
     /// Labels in use, to forget them with their policy.
     decided: Mutex<HashSet<DecisionLabels>>,
@@ -136,6 +137,7 @@ impl Default for Metrics {
             fetches: Family::default(),
             leads: Gauge::default(),
             dropped: Counter::default(),
+            spans: Family::default(),
             directory: Family::default(),
             decided: Mutex::default(),
         };
@@ -198,6 +200,11 @@ impl Metrics {
             self.directory.clone(),
         );
         r.register(
+            "spans",
+            "Spans that the collector took, and that were dropped",
+            self.spans.clone(),
+        );
+        r.register(
             "access_log_dropped_records",
             "Access records that were lost",
             self.dropped.clone(),
@@ -251,6 +258,12 @@ impl Metrics {
     #[must_use]
     pub fn dropped_records(&self) -> Counter {
         self.dropped.clone()
+    }
+
+    /// Where spans are counted that are "sent" or "dropped".
+    #[must_use]
+    pub fn spans(&self, outcome: &'static str) -> Counter {
+        self.spans.get_or_create(&OutcomeLabel { outcome }).clone()
     }
 
     /// Forgets policies that are no more.

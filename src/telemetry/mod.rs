@@ -7,12 +7,17 @@ mod access_log;
 mod admin;
 mod json;
 mod metrics;
+mod otlp;
 mod process;
 mod record;
 mod rotation;
+mod spans;
+mod trace_context;
 mod w3c;
 
 pub use access_log::{AccessLog, Destination, Format};
 pub use admin::{Admin, Shown, serve};
 pub use metrics::{Metrics, OpenConnection};
 pub use record::{AccessRecord, Event};
+pub use spans::{Collector, Spans};
+pub use trace_context::{TraceContext, TraceParent};

@@ -71,6 +71,8 @@ pub struct AccessRecord {
     pub reason: Option<String>,
     /// The same in page, log and header.
     pub request_id: Option<HeaderValue>,
+    /// The trace that it belongs to.
+    pub trace_id: Option<String>,
     /// Who answered.
     pub backend: Option<String>,
     /// Of the response's body.
@@ -107,6 +109,7 @@ impl AccessRecord {
             certificate: None,
             reason: None,
             request_id: None,
+            trace_id: None,
             backend: None,
             bytes_sent: 0,
             trace: Vec::new(),

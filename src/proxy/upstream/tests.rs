@@ -80,7 +80,7 @@ fn snapshot(generation: u64, way: Option<Way>) -> Snapshot {
     Snapshot {
         generation,
         hosts,
-        tls: Tls { plain, asking: HostTable::default() },
+        tls: Tls { plain, asking: HostTable::default(), ticket_keys: None },
         identity_headers: IdentityHeaders::new(["X-Employee"]),
         externals: HashMap::new(),
         passed_on: Box::default(),

@@ -35,9 +35,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(default_certificate: Option<ObjectName>) -> Self {
+    pub(super) fn new(secrets: Vec<ObjectName>) -> Self {
         let mut keeper = Self::default();
-        if let Some(name) = default_certificate {
+        for name in secrets {
             keeper.want(&ObjectRef { kind: ObjectKind::Secret, name });
         }
         keeper
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn secrets_are_held_while_something_names_them() {
-        let mut keeper = Keeper::new(None);
+        let mut keeper = Keeper::new(Vec::new());
         assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eA==")), Change::Nothing);
         assert!(keeper.world.secrets.is_empty());
         keeper.apply(ObjectKind::Ingress, ingress("a"));
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_becomes_unreadable_stays_what_it_was() {
-        let mut keeper = Keeper::new(None);
+        let mut keeper = Keeper::new(Vec::new());
         let (kind, good) = (ObjectKind::CertMappingPolicy, json!({"targetRefs": []}));
         keeper.apply(kind, policy(&good));
         assert_eq!(keeper.apply(kind, policy(&json!({"nonsense": 1}))), Change::World);
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_never_could_be_read_refuses() {
-        let mut keeper = Keeper::new(None);
+        let mut keeper = Keeper::new(Vec::new());
         let kind = ObjectKind::CertMappingPolicy;
         keeper.apply(kind, policy(&json!({"targetRefs": [{"name": "i"}], "nonsense": 1})));
         let unreadable = keeper.world.policies.values().next();
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_route_policy_is_kept_as_long_as_it_was_readable_and_holds_what_it_refers_to() {
-        let mut keeper = Keeper::new(None);
+        let mut keeper = Keeper::new(Vec::new());
         let kind = ObjectKind::RoutePolicy;
         let route_policy = |spec: &Value| {
             object(json!({
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn endpoints_matter_where_an_ingress_names_their_service() {
-        let mut keeper = Keeper::new(None);
+        let mut keeper = Keeper::new(Vec::new());
         let kind = ObjectKind::EndpointSlice;
         assert_eq!(keeper.apply(kind, slice("s")), Change::Nothing);
         keeper.apply(ObjectKind::Ingress, ingress("a"));
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn what_a_new_list_leaves_out_is_gone() {
-        let mut keeper = Keeper::new(None);
+        let mut keeper = Keeper::new(Vec::new());
         keeper.apply(ObjectKind::Ingress, ingress("a"));
         keeper.keep_only(ObjectKind::Ingress, "other", &HashSet::new());
         assert_eq!(keeper.world.ingresses.len(), 1);

@@ -41,8 +41,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Scope {
     /// Namespaces; empty for all of them.
     pub namespaces: Vec<String>,
-    /// A Secret that is held though nothing names it.
-    pub default_certificate: Option<ObjectName>,
+    /// Secrets that are held though nothing names them.
+    pub secrets: Vec<ObjectName>,
 }
 
 /// Something happened.
@@ -71,7 +71,7 @@ pub async fn watch_cluster(
     mut tell: impl FnMut(Update<'_>),
 ) {
     let mut watches = Watches::start(&client, &scope.namespaces);
-    let mut keeper = Keeper::new(scope.default_certificate);
+    let mut keeper = Keeper::new(scope.secrets);
     let mut fetches: FuturesUnordered<Fetch> = FuturesUnordered::new();
     let (mut pending, mut failing) = (Pending::default(), BTreeMap::new());
     let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
@@ -180,7 +180,7 @@ pub async fn read_cluster(
     client: &Client,
     scope: &Scope,
 ) -> Result<(World, BTreeMap<ObjectRef, Finding>), kube::Error> {
-    let mut keeper = Keeper::new(scope.default_certificate.clone());
+    let mut keeper = Keeper::new(scope.secrets.clone());
     for watched in kinds::ALL.iter().filter(|watched| !watched.referenced_only) {
         let is_class = watched.kind == ObjectKind::IngressClass;
         let by_name = is_class && !scope.namespaces.is_empty();

@@ -86,7 +86,11 @@ impl Ca {
     }
 
     pub(crate) fn issue(&self, params: CertificateParams) -> Identity {
-        let key = KeyPair::generate().unwrap();
+        self.issue_for(KeyPair::generate().unwrap(), params)
+    }
+
+    /// For a key of another kind than P-256.
+    pub(crate) fn issue_for(&self, key: KeyPair, params: CertificateParams) -> Identity {
         let der = params.signed_by(&key, &self.0).unwrap().der().to_vec();
         Identity { chain: vec![der.clone()], der, key }
     }
@@ -99,6 +103,11 @@ impl Ca {
     pub(crate) fn as_identity(&self) -> Identity {
         let key = KeyPair::from_pem(&self.0.key().serialize_pem()).unwrap();
         Identity { der: self.der(), chain: vec![self.der()], key }
+    }
+
+    /// For programs that sign as this CA.
+    pub(crate) fn key_pem(&self) -> String {
+        self.0.key().serialize_pem()
     }
 
     pub(crate) fn der(&self) -> Vec<u8> {

@@ -54,10 +54,10 @@ impl Server {
         let (stderr, heard) = (child.stderr.take().unwrap(), said.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                heard.lock().unwrap().push(line.clone());
                 if line.starts_with("listening ") {
-                    drop(tell.send(line.clone()));
+                    drop(tell.send(line));
                 }
-                heard.lock().unwrap().push(line);
             }
         });
         let line = told
@@ -66,7 +66,7 @@ impl Server {
         let address = |name: &str| {
             let part =
                 line.split(' ').find_map(|part| part.strip_prefix(&format!("{name}="))).unwrap();
-            part.parse().unwrap()
+            part.split(',').next().unwrap().parse().unwrap()
         };
         let (http, https, admin) = (address("http"), address("https"), address("admin"));
         Self {
@@ -136,6 +136,15 @@ impl Server {
             found.is_some()
         });
         found.unwrap()
+    }
+
+    /// Every address of a listener.
+    pub(crate) fn addresses(&self, listener: &str) -> Vec<SocketAddr> {
+        let said = self.said.lock().unwrap();
+        let line = said.iter().find(|line| line.starts_with("listening ")).unwrap();
+        let prefix = format!("{listener}=");
+        let part = line.split(' ').find_map(|part| part.strip_prefix(&prefix)).unwrap();
+        part.split(',').map(|address| address.parse().unwrap()).collect()
     }
 
     /// A line of standard error that holds all of these.
