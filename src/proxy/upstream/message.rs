@@ -21,6 +21,7 @@ pub(super) struct Message {
 impl Message {
     pub(super) fn new(parts: request::Parts, body: RequestBody) -> Result<Self, UpstreamError> {
         let target = parts.uri.into_parts().path_and_query.ok_or(UpstreamError::Target)?;
+        let target = root_if_empty(target);
         Ok(Self { method: parts.method, target, headers: parts.headers, body, expects: false })
     }
 
@@ -113,5 +114,23 @@ impl Message {
             parts.headers.insert(header::HOST, host.map_err(|_| UpstreamError::Target)?);
         }
         Ok(Self { expects, ..Self::new(parts, body)? })
+    }
+}
+
+/// An empty target (`:path` is only a fragment) would be written as nothing at all, and the request line fall apart.
+fn root_if_empty(target: PathAndQuery) -> PathAndQuery {
+    if target.as_str() == "/" { PathAndQuery::from_static("/") } else { target }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_never_empty() {
+        for (written, target) in [("#x", "/"), ("/", "/"), ("?a", "/?a"), ("/a?b", "/a?b")] {
+            let target_and_query = written.parse().unwrap();
+            assert_eq!(Uri::from(root_if_empty(target_and_query)).to_string(), target);
+        }
     }
 }
