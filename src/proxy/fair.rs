@@ -11,12 +11,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Reads in a row, each of some KiB; then whoever else is ready goes first.
-const MOST_READS: u8 = 4;
+const MOST_READS: u8 = 2;
 
 /// So many turns a worker gives to whoever is ready before it looks who else has something to say (tokio's
 /// `event_interval`). With its usual 61, two connections that are always ready keep everybody else waiting for a tenth of
 /// a second, each time that somebody has to be heard.
-pub(super) const TURNS: u32 = 8;
+pub(super) const TURNS: u32 = 16;
 
 /// A stream that yields after some reads without a pause.
 #[derive(Debug)]
