@@ -136,7 +136,7 @@ pub struct HeaderField {
         .message("cors: allowCredentials does not go with the origin *: name the origins")
 )]
 pub struct Cors {
-    /// Origins that may: https://app.example, https://*.app.example (one label), or * for all.
+    /// Origins that may: `https://app.example`, `https://*.app.example` (one label), or `*` for all.
     #[schemars(
         length(min = 1, max = 64),
         inner(
