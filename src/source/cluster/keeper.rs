@@ -32,6 +32,8 @@ pub(super) struct Keeper {
     wanted: HashMap<ObjectRef, usize>,
     /// Referred to since the last look, and not held.
     newly_wanted: HashSet<ObjectRef>,
+    /// Asked for by name, and no watch has spoken of them since.
+    asked: HashSet<ObjectRef>,
 }
 
 impl Keeper {
@@ -65,11 +67,21 @@ impl Keeper {
         &mut self,
         is_listed: impl Fn(ObjectKind) -> bool,
     ) -> Vec<ObjectRef> {
-        self.newly_wanted.extract_if(|reference| is_listed(reference.kind)).collect()
+        let wanted: Vec<ObjectRef> =
+            self.newly_wanted.extract_if(|reference| is_listed(reference.kind)).collect();
+        self.asked.extend(wanted.iter().cloned());
+        wanted
     }
 
-    /// An object came or changed.
+    /// A watch says that an object came or changed.
     pub(super) fn apply(&mut self, kind: ObjectKind, object: DynamicObject) -> Change {
+        if !self.asked.is_empty() {
+            self.asked.remove(&ObjectRef { kind, name: read::name(&object) });
+        }
+        self.keep(kind, object)
+    }
+
+    fn keep(&mut self, kind: ObjectKind, object: DynamicObject) -> Change {
         if is_held_by_reference(kind)
             && !self.wanted.contains_key(&ObjectRef { kind, name: read::name(&object) })
         {
@@ -99,20 +111,27 @@ impl Keeper {
         }
     }
 
-    /// An object that was asked for by name: it, or that it is not there.
+    /// An object that was asked for by name: it, or that it is not there. Where a watch has spoken of it meanwhile, this
+    /// may be from before, and nothing would ever correct it.
     pub(super) fn fetched(
         &mut self,
         reference: &ObjectRef,
         object: Option<DynamicObject>,
     ) -> Change {
         match object {
-            Some(object) => self.apply(reference.kind, object),
-            None => self.delete(reference),
+            _ if !self.asked.contains(reference) => Change::Nothing,
+            Some(object) => self.keep(reference.kind, object),
+            None => self.forget(reference),
         }
     }
 
-    /// An object is gone.
+    /// A watch says that an object is gone.
     pub(super) fn delete(&mut self, reference: &ObjectRef) -> Change {
+        self.asked.remove(reference);
+        self.forget(reference)
+    }
+
+    fn forget(&mut self, reference: &ObjectRef) -> Change {
         let matters = self.matters(reference);
         for other in self.refers.remove(reference).unwrap_or_default() {
             self.unwant(&other);
@@ -271,6 +290,7 @@ impl Keeper {
             self.wanted.remove(reference);
             if is_held_by_reference(reference.kind) {
                 self.newly_wanted.remove(reference);
+                self.asked.remove(reference);
                 self.unreadable.remove(reference);
                 self.world.remove(reference);
             }
@@ -332,6 +352,19 @@ mod tests {
         assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eQ==")), Change::World);
         keeper.apply(ObjectKind::Ingress, ingress("b"));
         assert!(keeper.world.secrets.is_empty(), "nobody names it any more");
+    }
+
+    #[test]
+    fn an_answer_from_before_does_not_undo_what_a_watch_said() {
+        let mut keeper = Keeper::new(Vec::new());
+        keeper.apply(ObjectKind::Ingress, ingress("a"));
+        let wanted = keeper.newly_wanted(|_| true);
+        assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eA==")), Change::World);
+        assert_eq!(keeper.fetched(&wanted[0], None), Change::Nothing);
+        assert_eq!(keeper.world.secrets.len(), 1);
+        keeper.delete(&wanted[0]);
+        assert_eq!(keeper.fetched(&wanted[0], Some(secret("a", "eA=="))), Change::Nothing);
+        assert!(keeper.world.secrets.is_empty());
     }
 
     #[test]
