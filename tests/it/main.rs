@@ -21,6 +21,8 @@ mod corpus;
 mod crds;
 mod edge;
 mod edge_tls;
+mod endpoints;
+mod fields;
 mod forward;
 mod fuzz;
 mod handover;

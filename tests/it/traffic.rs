@@ -14,12 +14,12 @@ use super::support::tls::Reply;
 use super::support::{REQUIRE, Site, run};
 
 /// A RoutePolicy for the Ingress named so.
-fn carried(ingress: &str, spec: &str) -> String {
+pub(super) fn carried(ingress: &str, spec: &str) -> String {
     route_policy(ingress, ingress, spec)
 }
 
 /// open.test under this RoutePolicy, and app.test with a policy of both kinds.
-fn site(spec: &str) -> (Site, Server) {
+pub(super) fn site(spec: &str) -> (Site, Server) {
     let site = Site::with_people(REQUIRE);
     site.write("route.yaml", &carried("open", spec));
     site.write("app-route.yaml", &carried("app", spec));
@@ -28,7 +28,7 @@ fn site(spec: &str) -> (Site, Server) {
 }
 
 /// open.test with what this origin answers.
-fn site_of(origin: &Origin, spec: &str) -> (Site, Server) {
+pub(super) fn site_of(origin: &Origin, spec: &str) -> (Site, Server) {
     let site = Site::new();
     site.write("origin.yaml", &origin.manifest("origin"));
     site.write("open.yaml", &ingress("open", "open.test", "/", "origin"));
@@ -37,12 +37,12 @@ fn site_of(origin: &Origin, spec: &str) -> (Site, Server) {
     (site, server)
 }
 
-fn open(site: &Site, server: &Server, path: &str, further: &[&str]) -> Reply {
+pub(super) fn open(site: &Site, server: &Server, path: &str, further: &[&str]) -> Reply {
     curl(site, server.https, "-", "open.test", path, further)
 }
 
 /// A field of the head, which stands there in lower case.
-fn field(reply: &Reply, name: &str) -> Option<String> {
+pub(super) fn field(reply: &Reply, name: &str) -> Option<String> {
     let mut lines = reply.head.lines().filter_map(|line| line.split_once(": "));
     lines.find(|(it, _)| *it == name).map(|(_, value)| value.trim().to_owned())
 }
