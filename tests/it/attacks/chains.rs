@@ -73,6 +73,24 @@ fn a_large_chain_is_read_and_a_huge_one_is_hung_up_on() {
     );
     // Larger than what is kept for a session: it is not resumed, and that is all.
     assert_eq!(code(&site, &server, &alice(&vec![ballast(4_000); 9])), "200");
+    // Whoever sends the largest that are read, and larger ones, takes nobody else's time or memory.
+    let client = |further: &[Vec<u8>]| Client::new(&site.server_ca, Some(&alice(further)), &TLS13);
+    let (large, many, huge) = (
+        client(&vec![ballast(4_000); 9]),
+        client(&vec![ballast(10); 60]),
+        client(&vec![ballast(16_000); 8]),
+    );
+    super::bystander::unnoticed(&site, &server, || {
+        for (client, expected) in [(&large, "200"), (&many, "403.16")] {
+            let reply = client.get(server.https, "app.test", "app.test", "/").0;
+            assert_eq!(reply.code(), expected);
+        }
+        let mut stream = huge.connect(server.https, "app.test");
+        let request = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
+        let asked = std::io::Write::write_all(&mut stream, request);
+        let answer = asked.and_then(|()| crate::support::tls::reply(&mut stream));
+        assert!(answer.is_err(), "{answer:?}");
+    });
 }
 
 #[test]

@@ -4,10 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::support::backend::Backend;
 use crate::support::frames::{CONTINUATION, END_STREAM, H2, HEADERS, PING, block, frame, get};
+use crate::support::manifests::{ingress, route_policy};
 use crate::support::server::{Server, wait};
 use crate::support::tls::client_hello;
 use crate::support::{REQUIRE, Site};
+
+use super::bystander::unnoticed;
 
 /// With limits that a test can wait for.
 fn hurried(site: &Site) -> Server {
@@ -122,4 +126,66 @@ fn who_neither_shakes_hands_nor_goes_loses_the_place() {
         hung_up_on(stream);
     }
     wait("connections to end", || server.metric("certmap_connections_open") == 0.0);
+}
+
+/// Twenty requests whose bodies come an octet at a time, each until the server hangs up on it; what each was answered.
+fn drips(server: &Server) -> Vec<Vec<u8>> {
+    let head = b"POST / HTTP/1.1\r\nHost: open.test\r\nContent-Length: 100000\r\n\r\n";
+    let open = |_| {
+        let mut stream = TcpStream::connect(server.http).unwrap();
+        stream.write_all(head).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        (stream, Vec::new())
+    };
+    let mut dripping: Vec<(TcpStream, Vec<u8>)> = (0..20).map(open).collect();
+    let (started, mut answers) = (Instant::now(), Vec::new());
+    while !dripping.is_empty() {
+        dripping.retain_mut(|(stream, answer)| {
+            let mut buffer = [0; 4096];
+            let has_ended = match stream.read(&mut buffer) {
+                Ok(0) => true,
+                Ok(read) => {
+                    answer.extend_from_slice(&buffer[..read]);
+                    false
+                }
+                Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+            };
+            let goes_on = !has_ended && stream.write_all(b"x").is_ok();
+            if !goes_on {
+                answers.push(std::mem::take(answer));
+            }
+            goes_on
+        });
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{} are kept for ever",
+            dripping.len()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    answers
+}
+
+#[test]
+fn who_drips_a_body_loses_the_place_and_nobody_else_waits() {
+    let (site, apart) = (Site::with_alice(REQUIRE), Backend::start());
+    site.write("apart.yaml", &apart.manifest("apart"));
+    site.write("open.yaml", &ingress("open", "open.test", "/", "apart"));
+    site.write("route.yaml", &route_policy("open", "open", "timeouts: {request: 1s}"));
+    let server = site.start();
+    unnoticed(&site, &server, || {
+        let started = Instant::now();
+        let answers = drips(&server);
+        assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+        let text = answers.iter().map(|answer| String::from_utf8_lossy(answer));
+        let other: Vec<_> = text.filter(|text| !text.starts_with("HTTP/1.1 504 ")).collect();
+        assert!(
+            other.is_empty() && answers.len() == 20,
+            "{} of {}: {other:?}",
+            other.len(),
+            answers.len()
+        );
+    });
+    wait("connections to end", || server.metric("certmap_connections_open") == 0.0);
+    server.logged(|line| line.contains("the request took too long") && line.contains("\"504\""));
 }
