@@ -213,3 +213,24 @@ fn dev_serves_what_it_prints() {
     let (ok, text) = certmap(&["validate"], &dev.join("manifests"));
     assert!(ok, "{text}");
 }
+
+#[test]
+fn every_option_of_run_stands_in_the_manual() {
+    let (ok, help) = run(Command::new(env!("CARGO_BIN_EXE_certmap")).args(["run", "--help"]));
+    assert!(ok, "{help}");
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+    let options: Vec<&str> = help
+        .lines()
+        .filter(|line| line.trim_start().starts_with('-'))
+        .filter_map(|line| line.split(word).find(|word| word.starts_with("--")))
+        .collect();
+    assert!(options.len() > 40 && options.contains(&"--watch-namespaces"), "{options:?}");
+    let is_missing = |option: &&&str| {
+        let (alone, with_value) = (format!("`{option}`"), format!("`{option} "));
+        **option != "--help" && !manual.contains(&alone) && !manual.contains(&with_value)
+    };
+    let missing: Vec<&&str> = options.iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "docs/operations.md does not say what these do: {missing:?}");
+}
