@@ -1,19 +1,23 @@
 //! Backends of other makes, through the whole program: gRPC, WebSockets, streams; what they speak, and who they are.
 
+mod failing;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::support::clients::{curl, curl_http, go_program};
 use super::support::manifests::{config_map, service, tls_secret};
+use super::support::origin::{Origin, answer};
 use super::support::pki::{self, Ca, leaf};
 use super::support::server::Server;
+use super::support::tls::{get, reply};
 use super::support::{REQUIRE, Site, run};
 
 const MIB: u64 = 1 << 20;
@@ -161,28 +165,66 @@ fn node() -> Command {
     node
 }
 
+/// What Node's client of this version of HTTP hears.
+fn websocket(site: &Site, server: &Server, version: &str, who: &str) -> Value {
+    let mut node = node();
+    node.args([version, &server.https.port().to_string(), "app.test", "/chat"]);
+    node.arg(site.path("server-ca.crt"));
+    let file = |kind: &str| site.path(&format!("{who}.{kind}"));
+    let (ok, text) = match who {
+        "-" => run(node.args(["-", "-"])),
+        _ => run(node.arg(file("crt")).arg(file("key"))),
+    };
+    assert!(ok, "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
 #[test]
 fn nodes_websockets_go_through_over_both_versions() {
     let site = Site::with_alice(REQUIRE);
     let backend = Program::start(node().arg("serve"));
     site.write("backend.yaml", &speaking(backend.port, "kubernetes.io/ws", ""));
     let server = site.start();
-    let call = |version: &str, who: &str| -> Value {
-        let mut node = node();
-        node.args([version, &server.https.port().to_string(), "app.test", "/chat"]);
-        node.arg(site.path("server-ca.crt"));
-        let file = |kind: &str| site.path(&format!("{who}.{kind}"));
-        let (ok, text) = match who {
-            "-" => run(node.args(["-", "-"])),
-            _ => run(node.arg(file("crt")).arg(file("key"))),
-        };
-        assert!(ok, "{text}");
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    };
     for version in ["1", "2"] {
         let heard = json!({"heard": ["hello azureuser", "ping", 300_000], "code": 4000});
-        assert_eq!(call(version, "alice"), heard, "HTTP/{version}");
-        assert_eq!(call(version, "-"), json!({"status": 403}), "HTTP/{version}");
+        assert_eq!(websocket(&site, &server, version, "alice"), heard, "HTTP/{version}");
+        let refused = json!({"status": 403});
+        assert_eq!(websocket(&site, &server, version, "-"), refused, "HTTP/{version}");
+    }
+}
+
+#[test]
+fn a_backend_that_speaks_http_1_over_tls_gets_requests_and_websockets_and_may_know_us() {
+    let site = Site::with_alice(REQUIRE);
+    let (ca, clients) = (Ca::new("Backends"), Ca::new("Clients"));
+    ca.issue(pki::server(&["app.internal"])).write(site.directory.path(), "internal");
+    std::fs::write(site.path("clients.crt"), clients.pem()).unwrap();
+    let files = ["internal.crt", "internal.key", "clients.crt"].map(|name| site.path(name));
+    let backend = Program::start(node().arg("serve").args(files));
+    site.write("backend.yaml", &speaking(backend.port, "kubernetes.io/wss", ""));
+    site.write("ca.yaml", &config_map("backend-ca", "ca.crt", &ca.pem()));
+    site.write("ours.yaml", &tls_secret("ours", &clients.issue(leaf("certmap"))));
+    site.write("route.yaml", &known_by("backend-ca", "app.internal", ""));
+    let server = site.start();
+    let assert_carried = |ours: &str| {
+        for (http, version) in [("--http1.1", "1"), ("--http2", "2")] {
+            let options = [http, "--data-binary", "12345"];
+            let reply = curl(&site, server.https, "alice", "app.test", "/x", &options);
+            let expected =
+                json!({"version": "1.1", "user": "azureuser", "client": ours, "octets": 5});
+            assert_eq!((reply.status, reply.told()), (200, expected), "{reply:?}");
+            let hello = format!("hello azureuser of {ours}");
+            let heard = json!({"heard": [hello, "ping", 300_000], "code": 4000});
+            assert_eq!(websocket(&site, &server, version, "alice"), heard, "HTTP/{version}");
+        }
+    };
+    assert_carried("nobody");
+    server.edit("route.yaml", &known_by("backend-ca", "app.internal", "ours"));
+    assert_carried("certmap");
+    server.edit("route.yaml", &known_by("backend-ca", "other.internal", "ours"));
+    for version in ["1", "2"] {
+        let refused = json!({"status": 502});
+        assert_eq!(websocket(&site, &server, version, "alice"), refused, "HTTP/{version}");
     }
 }
 
@@ -196,6 +238,27 @@ fn one(then: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
         then(stream);
     });
     port
+}
+
+/// A backend that does the same with each request, on a connection of its own; counts them.
+fn each(then: impl Fn(String, TcpStream) + Clone + Send + 'static) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let requests = Arc::<AtomicUsize>::default();
+    let count = requests.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (then, count, mut stream) = (then.clone(), count.clone(), stream.unwrap());
+            std::thread::spawn(move || {
+                let head = head(&mut stream);
+                if !head.is_empty() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    then(head, stream);
+                }
+            });
+        }
+    });
+    (port, requests)
 }
 
 fn head(stream: &mut TcpStream) -> String {
@@ -332,6 +395,133 @@ fn an_early_hint_is_dropped_and_the_answer_comes() {
     assert_eq!((reply.status, reply.body.as_str()), (200, "ok"));
 }
 
+#[test]
+fn a_head_alone_keeps_its_length_and_the_connection_goes_on() {
+    let origin = Origin::start(&[
+        ("/head", vec![b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n".to_vec()]),
+        ("/", answer("200 OK", "", b"whole")),
+    ]);
+    let site = Site::new();
+    site.write("backend.yaml", &origin.manifest("echo"));
+    let server = site.start();
+    let mut client = sent(server.http, "");
+    for _ in 0..3 {
+        client.write_all(b"HEAD /head HTTP/1.1\r\nHost: app.test\r\n\r\n").unwrap();
+        let alone = head(&mut client);
+        assert!(alone.starts_with("HTTP/1.1 200 "), "{alone}");
+        assert!(alone.contains("content-length: 1234\r\n"), "{alone}");
+        let whole = get(&mut client, "app.test", "/");
+        assert_eq!((whole.status, whole.body.as_str()), (200, "whole"));
+    }
+    let alone = curl(&site, server.https, "-", "open.test", "/head", &["--http2", "--head"]);
+    assert!(alone.head.contains("\r\ncontent-length: 1234"), "{alone:?}");
+    assert_eq!((alone.status, alone.body.as_str()), (200, ""));
+}
+
+#[test]
+fn a_trailer_comes_after_the_chunks_where_the_client_takes_it() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Checksum\r\n\r\n\
+                   5\r\nwhole\r\n0\r\nX-Checksum: 7\r\n\r\n";
+    let origin = Origin::start(&[("/", vec![chunked.as_bytes().to_vec()])]);
+    let site = Site::new();
+    site.write("backend.yaml", &origin.manifest("echo"));
+    let server = site.start();
+    let mut client = sent(server.http, "");
+    for (asked, end) in
+        [("TE: trailers\r\nConnection: TE\r\n", "x-checksum: 7\r\n\r\n"), ("", "\r\n")]
+    {
+        write!(client, "GET / HTTP/1.1\r\nHost: app.test\r\n{asked}\r\n").unwrap();
+        let begun = head(&mut client);
+        assert!(begun.contains("transfer-encoding: chunked\r\n"), "{begun}");
+        // The connection goes on after it: nothing may stand there but this.
+        let expected = format!("5\r\nwhole\r\n0\r\n{end}");
+        let mut body = vec![0; expected.len()];
+        client.read_exact(&mut body).unwrap();
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+}
+
+const ASKING: &str =
+    "POST / HTTP/1.1\r\nHost: app.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+
+/// app.test with this behind it.
+fn with(port: u16) -> (Site, Server) {
+    let site = Site::new();
+    site.write("backend.yaml", &service("echo", &[port]));
+    let server = site.start();
+    (site, server)
+}
+
+#[test]
+fn a_client_is_asked_for_its_body_when_the_backend_asks() {
+    /// Whoever says nothing wants it, after so long.
+    const SILENCE: Duration = Duration::from_secs(1);
+    let has_asked = Arc::<AtomicBool>::default();
+    let asks = has_asked.clone();
+    let (port, _) = each(move |head, mut stream| {
+        assert!(head.contains("expect: 100-continue\r\n"), "{head}");
+        std::thread::sleep(Duration::from_millis(200));
+        asks.store(true, Ordering::SeqCst);
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        let mut body = [0; 5];
+        stream.read_exact(&mut body).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap();
+        stream.write_all(&body).unwrap();
+    });
+    let (_site, server) = with(port);
+    // On a machine that is too busy for it to ask in time, it is done anew.
+    let at_its_word = (0..5).any(|_| {
+        has_asked.store(false, Ordering::SeqCst);
+        let begun = Instant::now();
+        let mut client = sent(server.http, ASKING);
+        assert_eq!(head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n");
+        let (asked, waited) = (has_asked.load(Ordering::SeqCst), begun.elapsed());
+        assert!(asked || waited >= SILENCE, "asked after {waited:?}, before the backend did");
+        client.write_all(b"hello").unwrap();
+        let answered = reply(&mut client).unwrap();
+        assert_eq!((answered.status, answered.body.as_str()), (200, "hello"));
+        waited < SILENCE
+    });
+    assert!(at_its_word);
+}
+
+#[test]
+fn a_body_that_the_backend_does_not_expect_never_comes() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let port = one(move |mut stream| {
+        let no = b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno";
+        stream.write_all(no).unwrap();
+        let mut body = Vec::new();
+        // However it ends.
+        drop(stream.read_to_end(&mut body));
+        tell.send(body).unwrap();
+    });
+    let (_site, server) = with(port);
+    let mut client = sent(server.http, ASKING);
+    let answered = reply(&mut client).unwrap();
+    assert_eq!((answered.status, answered.body.as_str()), (417, "no"));
+    // One that sends it all the same sends it to nobody.
+    drop(client.write_all(b"hello"));
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), b"");
+}
+
+#[test]
+fn a_backend_that_does_not_know_the_question_gets_the_body_after_a_second() {
+    let port = one(|mut stream| {
+        let mut body = [0; 5];
+        stream.read_exact(&mut body).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap();
+        stream.write_all(&body).unwrap();
+    });
+    let (_site, server) = with(port);
+    let begun = Instant::now();
+    let mut client = sent(server.http, ASKING);
+    assert_eq!(head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    client.write_all(b"hello").unwrap();
+    assert_eq!(reply(&mut client).unwrap().body, "hello");
+}
+
 /// A RoutePolicy for the Ingress `app`; `spec` is YAML in one line.
 fn route_policy(spec: &str) -> String {
     format!(
@@ -420,7 +610,9 @@ fn a_backend_that_is_not_proven_gets_nothing_of_a_request() {
 fn a_routes_retries_ejection_and_affinity_are_as_its_policy_says() {
     let site = Site::new();
     let other = super::support::backend::Backend::start();
-    site.write("backend.yaml", &service("echo", &[site.backend.port, other.port, 1]));
+    let failing = Origin::start(&[("/", answer("503 Service Unavailable", "", b""))]);
+    let ports = [site.backend.port, other.port, 1, failing.port];
+    site.write("backend.yaml", &service("echo", &ports));
     site.write(
         "key.yaml",
         "apiVersion: v1\nkind: Secret\nmetadata: {name: affinity, namespace: web}\nstringData: {key: 0123456789abcdef0123456789abcdef}\n",
@@ -428,7 +620,7 @@ fn a_routes_retries_ejection_and_affinity_are_as_its_policy_says() {
     site.write(
         "route.yaml",
         &route_policy(
-            "loadBalancing: {ejection: {failures: 1, rest: 60s, mostPercent: 50}, cookieAffinity: {name: here, maxAge: 1h, keySecretRef: {name: affinity}}}",
+            "retry: {codes: [503], attempts: 1, budgetPercent: 100}\n  loadBalancing: {ejection: {failures: 1, rest: 60s, mostPercent: 50}, cookieAffinity: {name: here, maxAge: 1h, keySecretRef: {name: affinity}}}",
         ),
     );
     let server = site.start();
@@ -445,4 +637,10 @@ fn a_routes_retries_ejection_and_affinity_are_as_its_policy_says() {
     }
     let forged = curl_http(server.http, "app.test", "/", &["-b", "here=AAAAAAAAAAAAAAAAAAAAAA"]);
     assert!(forged.head.contains("set-cookie: here="), "{forged:?}");
+    // Everybody's turn comes: what fails is made up for, and then rests.
+    for _ in 0..12 {
+        let reply = curl_http(server.http, "app.test", "/", &[]);
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    assert_eq!(failing.requests.load(Ordering::SeqCst), 1);
 }

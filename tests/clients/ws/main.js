@@ -2,18 +2,42 @@
 "use strict";
 const fs = require("fs");
 const http2 = require("http2");
+const https = require("https");
 const tls = require("tls");
 const { WebSocket, WebSocketServer } = require("ws");
 
-// Prints its port, and serves until its standard input ends.
-function serve() {
-  const server = new WebSocketServer({ port: 0, host: "127.0.0.1", perMessageDeflate: true });
-  server.on("connection", (socket, request) => {
-    socket.send(`hello ${request.headers["x-remote-user"]}`);
+// Prints its port, and serves until its standard input ends. With a certificate, over TLS, and requests too.
+function serve(files) {
+  const options = { perMessageDeflate: true };
+  const server = files.length ? overTls(files) : new WebSocketServer({ ...options, port: 0, host: "127.0.0.1" });
+  const sockets = files.length ? new WebSocketServer({ ...options, server }) : server;
+  sockets.on("connection", (socket, request) => {
+    const caller = files.length ? ` of ${client(request)}` : "";
+    socket.send(`hello ${request.headers["x-remote-user"]}${caller}`);
     socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
   });
   server.on("listening", () => console.log(server.address().port));
   process.stdin.on("end", () => process.exit(0)).resume();
+}
+
+function overTls([cert, key, clients]) {
+  const [certificate, privateKey, ca] = [cert, key, clients].map((file) => fs.readFileSync(file));
+  const server = https.createServer({ cert: certificate, key: privateKey, ca, requestCert: true, rejectUnauthorized: false });
+  server.on("request", (request, response) => {
+    let octets = 0;
+    request.on("data", (data) => (octets += data.length));
+    request.on("end", () => {
+      const { httpVersion: version, headers } = request;
+      response.end(JSON.stringify({ version, user: headers["x-remote-user"], client: client(request), octets }));
+    });
+  });
+  return server.listen(0, "127.0.0.1");
+}
+
+// Whose certificate the caller has. A resumed session without any counts as authorized.
+function client({ socket }) {
+  const { subject } = socket.getPeerCertificate();
+  return socket.authorized && subject ? subject.CN : "nobody";
 }
 
 // Says one thing after the other and prints what comes back.
@@ -65,5 +89,5 @@ function call([version, port, host, path, ca, cert, key]) {
   });
 }
 
-if (process.argv[2] === "serve") serve();
+if (process.argv[2] === "serve") serve(process.argv.slice(3));
 else call(process.argv.slice(2));

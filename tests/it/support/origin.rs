@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// Serves until the test is over.
 pub(crate) struct Origin {
-    port: u16,
+    pub(crate) port: u16,
+    /// Heads that were read.
+    pub(crate) requests: Arc<AtomicUsize>,
     /// Lets the next piece of an answer go that waits for it.
     pub(crate) go_on: Sender<()>,
 }
@@ -25,13 +28,15 @@ impl Origin {
             answers.iter().map(|(path, pieces)| ((*path).to_owned(), pieces.clone())).collect();
         let (go_on, may) = channel();
         let (answers, may) = (Arc::new(answers), Arc::new(Mutex::new(may)));
+        let requests = Arc::<AtomicUsize>::default();
+        let count = requests.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (answers, may) = (answers.clone(), may.clone());
-                thread::spawn(move || serve(stream.unwrap(), &answers, &may));
+                let (answers, may, count) = (answers.clone(), may.clone(), count.clone());
+                thread::spawn(move || serve(stream.unwrap(), &answers, &may, &count));
             }
         });
-        Self { port, go_on }
+        Self { port, requests, go_on }
     }
 
     /// The Service of this name.
@@ -46,7 +51,12 @@ pub(crate) fn answer(status: &str, fields: &str, body: &[u8]) -> Pieces {
     vec![[head.as_bytes(), body].concat()]
 }
 
-fn serve(stream: TcpStream, answers: &HashMap<String, Pieces>, may: &Mutex<Receiver<()>>) {
+fn serve(
+    stream: TcpStream,
+    answers: &HashMap<String, Pieces>,
+    may: &Mutex<Receiver<()>>,
+    count: &AtomicUsize,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -62,6 +72,7 @@ fn serve(stream: TcpStream, answers: &HashMap<String, Pieces>, may: &Mutex<Recei
             }
             line.clear();
         }
+        count.fetch_add(1, Ordering::SeqCst);
         drop(std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()));
         let path = first.split(' ').nth(1).unwrap();
         let Some(pieces) = answers.get(path) else { return };
