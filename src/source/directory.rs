@@ -258,7 +258,7 @@ impl Directory {
                         world.apply(object.clone());
                     }
                     Kept::Unreadable { targets } => {
-                        world.put_unreadable(reference, targets.names.clone());
+                        world.put_unreadable(reference, targets.clone().refused(reference.kind));
                     }
                 }
             }

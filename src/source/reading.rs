@@ -29,6 +29,15 @@ pub(super) struct Targets {
     pub(super) partial: bool,
 }
 
+impl Targets {
+    /// The Ingresses that a policy of this kind refuses while it cannot be read. What a RoutePolicy held back of one that
+    /// cannot be made out would go unnoticed: then it names nobody, and stands before all of its namespace. (Of the other
+    /// kind it is noted beside the World.)
+    pub(super) fn refused(self, kind: ObjectKind) -> Vec<String> {
+        if self.partial && kind == ObjectKind::RoutePolicy { Vec::new() } else { self.names }
+    }
+}
+
 /// `spec.targetRefs[*].name`, whatever else is wrong.
 pub(super) fn salvage(value: &Value) -> Targets {
     let targets: &[Value] =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, Error};
 
+use super::keeper::Asked;
 use super::kinds::Watched;
 use crate::compile::ObjectRef;
 
@@ -19,27 +20,27 @@ pub(super) type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 
 /// What came of asking.
 pub(super) struct Fetched {
-    pub(super) reference: ObjectRef,
+    pub(super) asked: Asked,
     /// Whether it was asked for again after a failure.
     pub(super) again: bool,
     /// The object; none where there is none.
     pub(super) found: Result<Option<DynamicObject>, String>,
 }
 
-pub(super) fn now(client: Client, reference: ObjectRef) -> Fetch {
+pub(super) fn now(client: Client, asked: Asked) -> Fetch {
     Box::pin(async move {
-        let found = match tokio::time::timeout(LIMIT, get(&client, &reference)).await {
+        let found = match tokio::time::timeout(LIMIT, get(&client, &asked.reference)).await {
             Ok(found) => found.map_err(|error| error.to_string()),
             Err(_) => Err("no answer".to_owned()),
         };
-        Fetched { reference, again: false, found }
+        Fetched { asked, again: false, found }
     })
 }
 
-pub(super) fn later(client: Client, reference: ObjectRef) -> Fetch {
+pub(super) fn later(client: Client, asked: Asked) -> Fetch {
     Box::pin(async move {
         tokio::time::sleep(AGAIN_AFTER).await;
-        Fetched { again: true, ..now(client, reference).await }
+        Fetched { again: true, ..now(client, asked).await }
     })
 }
 

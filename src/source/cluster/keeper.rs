@@ -1,6 +1,6 @@
 //! The World as the watches make it: last good states, and nothing that nobody refers to.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kube::core::DynamicObject;
 
@@ -19,6 +19,13 @@ pub(super) enum Change {
     World,
 }
 
+/// An object that is asked for by name, and which time this is: an earlier answer may come later.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Asked {
+    pub(super) reference: ObjectRef,
+    ticket: u64,
+}
+
 /// Keeps the World.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
@@ -32,8 +39,10 @@ pub(super) struct Keeper {
     wanted: HashMap<ObjectRef, usize>,
     /// Referred to since the last look, and not held.
     newly_wanted: HashSet<ObjectRef>,
-    /// Asked for by name, and no watch has spoken of them since.
-    asked: HashSet<ObjectRef>,
+    /// Asked for by name, by ticket; and no watch has spoken of them since.
+    asked: HashMap<ObjectRef, u64>,
+    /// The last one that was given out.
+    ticket: u64,
 }
 
 impl Keeper {
@@ -63,14 +72,19 @@ impl Keeper {
     }
 
     /// Objects that are to be fetched, each once. Those of a kind that is still being listed may yet come with the list.
-    pub(super) fn newly_wanted(
-        &mut self,
-        is_listed: impl Fn(ObjectKind) -> bool,
-    ) -> Vec<ObjectRef> {
-        let wanted: Vec<ObjectRef> =
-            self.newly_wanted.extract_if(|reference| is_listed(reference.kind)).collect();
-        self.asked.extend(wanted.iter().cloned());
-        wanted
+    pub(super) fn newly_wanted(&mut self, is_listed: impl Fn(ObjectKind) -> bool) -> Vec<Asked> {
+        let wanted = self.newly_wanted.extract_if(|reference| is_listed(reference.kind));
+        let wanted = wanted.map(|reference| {
+            self.ticket += 1;
+            self.asked.insert(reference.clone(), self.ticket);
+            Asked { reference, ticket: self.ticket }
+        });
+        wanted.collect()
+    }
+
+    /// Whether an answer is still of use.
+    pub(super) fn is_asked(&self, asked: &Asked) -> bool {
+        self.asked.get(&asked.reference) == Some(&asked.ticket)
     }
 
     /// A watch says that an object came or changed.
@@ -100,7 +114,7 @@ impl Keeper {
                 if targets.partial && kind == ObjectKind::CertMappingPolicy {
                     self.suspects.insert(reference.name.clone());
                 }
-                self.put_unreadable(&reference, field, &message, targets.names)
+                self.put_unreadable(&reference, field, &message, targets.refused(kind))
             }
         };
         self.world.incomplete = !self.suspects.is_empty();
@@ -111,17 +125,16 @@ impl Keeper {
         }
     }
 
-    /// An object that was asked for by name: it, or that it is not there. Where a watch has spoken of it meanwhile, this
-    /// may be from before, and nothing would ever correct it.
-    pub(super) fn fetched(
-        &mut self,
-        reference: &ObjectRef,
-        object: Option<DynamicObject>,
-    ) -> Change {
+    /// An object that was asked for by name: it, or that it is not there. Where a watch has spoken of it meanwhile, or it
+    /// was asked for once more, this may be from before, and nothing would ever correct it.
+    pub(super) fn fetched(&mut self, asked: &Asked, object: Option<DynamicObject>) -> Change {
+        if !self.is_asked(asked) {
+            return Change::Nothing;
+        }
+        self.asked.remove(&asked.reference);
         match object {
-            _ if !self.asked.contains(reference) => Change::Nothing,
-            Some(object) => self.keep(reference.kind, object),
-            None => self.forget(reference),
+            Some(object) => self.keep(asked.reference.kind, object),
+            None => self.forget(&asked.reference),
         }
     }
 
@@ -152,12 +165,14 @@ impl Keeper {
         namespace: &str,
         names: &HashSet<ObjectName>,
     ) -> Change {
-        let gone: Vec<ObjectName> = self
-            .names(kind)
-            .filter(|name| namespace.is_empty() || name.namespace == namespace)
-            .filter(|name| !names.contains(name))
-            .cloned()
-            .collect();
+        let is_gone = |name: &ObjectName| {
+            (namespace.is_empty() || name.namespace == namespace) && !names.contains(name)
+        };
+        // An answer that is on its way may be from before the list.
+        self.asked.retain(|asked, _| asked.kind != kind || !is_gone(&asked.name));
+        let unreadable = self.unreadable.keys().filter(|it| it.kind == kind).map(|it| &it.name);
+        let known = self.names(kind).chain(unreadable);
+        let gone: BTreeSet<ObjectName> = known.filter(|name| is_gone(name)).cloned().collect();
         for name in gone {
             self.delete(&ObjectRef { kind, name });
         }
@@ -332,6 +347,10 @@ mod tests {
         }))
     }
 
+    fn names(wanted: &[Asked]) -> Vec<String> {
+        wanted.iter().map(|asked| asked.reference.to_string()).collect()
+    }
+
     fn slice(service: &str) -> DynamicObject {
         object(json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "endpoints": [],
@@ -346,7 +365,7 @@ mod tests {
         assert!(keeper.world.secrets.is_empty());
         keeper.apply(ObjectKind::Ingress, ingress("a"));
         let wanted = keeper.newly_wanted(|_| true);
-        assert_eq!(wanted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["Secret web/a"]);
+        assert_eq!(names(&wanted), ["Secret web/a"]);
         assert_eq!(keeper.fetched(&wanted[0], Some(secret("a", "eA=="))), Change::World);
         assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eA==")), Change::Nothing);
         assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eQ==")), Change::World);
@@ -362,9 +381,44 @@ mod tests {
         assert_eq!(keeper.apply(ObjectKind::Secret, secret("a", "eA==")), Change::World);
         assert_eq!(keeper.fetched(&wanted[0], None), Change::Nothing);
         assert_eq!(keeper.world.secrets.len(), 1);
-        keeper.delete(&wanted[0]);
+        keeper.delete(&wanted[0].reference);
         assert_eq!(keeper.fetched(&wanted[0], Some(secret("a", "eA=="))), Change::Nothing);
         assert!(keeper.world.secrets.is_empty());
+    }
+
+    #[test]
+    fn an_answer_from_before_a_new_list_does_not_bring_back_what_is_gone() {
+        let mut keeper = Keeper::new(Vec::new());
+        keeper.apply(ObjectKind::Ingress, ingress("a"));
+        let wanted = keeper.newly_wanted(|_| true);
+        let there = [ObjectName::new("web", "a")].into();
+        for (kind, namespace, names) in [
+            (ObjectKind::ConfigMap, "", &HashSet::new()),
+            (ObjectKind::Secret, "other", &HashSet::new()),
+            (ObjectKind::Secret, "", &there),
+        ] {
+            keeper.keep_only(kind, namespace, names);
+            assert!(keeper.is_asked(&wanted[0]), "{kind} {namespace}");
+        }
+        keeper.keep_only(ObjectKind::Secret, "web", &HashSet::new());
+        assert_eq!(keeper.fetched(&wanted[0], Some(secret("a", "eA=="))), Change::Nothing);
+        assert!(keeper.world.secrets.is_empty());
+    }
+
+    #[test]
+    fn of_two_answers_the_one_that_was_asked_for_last_counts() {
+        let mut keeper = Keeper::new(Vec::new());
+        keeper.apply(ObjectKind::Ingress, ingress("a"));
+        let first = keeper.newly_wanted(|_| true);
+        keeper.apply(ObjectKind::Ingress, ingress("b"));
+        assert!(!keeper.is_asked(&first[0]), "nobody names it any more");
+        keeper.apply(ObjectKind::Ingress, ingress("a"));
+        let second = keeper.newly_wanted(|_| true);
+        assert_eq!(names(&first), names(&second));
+        assert_eq!(keeper.fetched(&first[0], Some(secret("a", "eA=="))), Change::Nothing);
+        assert_eq!(keeper.fetched(&second[0], Some(secret("a", "eQ=="))), Change::World);
+        assert_eq!(keeper.fetched(&second[0], None), Change::Nothing, "it was answered");
+        assert_eq!(keeper.world.secrets.len(), 1);
     }
 
     #[test]
@@ -412,15 +466,25 @@ mod tests {
         assert_eq!(keeper.world.statuses.versions[&reference], "7");
         keeper.apply(kind, route_policy(&json!({"errorPages": [page]})));
         let wanted = keeper.newly_wanted(|_| true);
-        assert_eq!(
-            wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["ConfigMap web/pages"]
-        );
+        assert_eq!(names(&wanted), ["ConfigMap web/pages"]);
         keeper.apply(kind, route_policy(&json!({"nonsense": 1})));
         assert!(matches!(keeper.world.route_policies[&reference.name], PolicyObject::Readable(_)));
         assert_eq!(keeper.unreadable()[0].reason, "Unreadable");
         assert_eq!(keeper.delete(&reference), Change::World);
         assert!(keeper.world.route_policies.is_empty() && keeper.wanted.is_empty());
+    }
+
+    #[test]
+    fn a_route_policy_of_whose_targets_some_cannot_be_made_out_names_nobody() {
+        let mut keeper = Keeper::new(Vec::new());
+        let spec = json!({"targetRefs": [{"name": "a"}, {"nme": "b"}]});
+        let metadata = json!({"name": "r", "namespace": "web"});
+        let policy = json!({"metadata": metadata, "spec": spec});
+        keeper.apply(ObjectKind::RoutePolicy, object(policy));
+        let unreadable = keeper.world.route_policies.values().next();
+        assert!(
+            matches!(unreadable, Some(PolicyObject::Unreadable { targets }) if targets.is_empty())
+        );
     }
 
     #[test]
@@ -442,5 +506,10 @@ mod tests {
         assert_eq!(keeper.world.ingresses.len(), 1);
         keeper.keep_only(ObjectKind::Ingress, "", &HashSet::new());
         assert!(keeper.world.ingresses.is_empty() && keeper.wanted.is_empty());
+        let service = json!({"metadata": {"name": "s", "namespace": "web"}, "spec": 7});
+        keeper.apply(ObjectKind::Service, object(service));
+        assert_eq!(keeper.unreadable().len(), 1);
+        keeper.keep_only(ObjectKind::Service, "web", &HashSet::new());
+        assert!(keeper.unreadable().is_empty(), "nor is anything said of it");
     }
 }

@@ -86,11 +86,12 @@ pub async fn watch_cluster(
             Some(fetched) = fetches.next(), if !fetches.is_empty() => {
                 awaited -= usize::from(!fetched.again);
                 match fetched.found {
-                    Ok(object) => pending.note(keeper.fetched(&fetched.reference, object)),
-                    Err(error) => {
-                        tracing::warn!(object = %fetched.reference, %error, "an object cannot be read, and is asked for again");
-                        fetches.push(fetch::later(client.clone(), fetched.reference));
+                    Ok(object) => pending.note(keeper.fetched(&fetched.asked, object)),
+                    Err(error) if keeper.is_asked(&fetched.asked) => {
+                        tracing::warn!(object = %fetched.asked.reference, %error, "an object cannot be read, and is asked for again");
+                        fetches.push(fetch::later(client.clone(), fetched.asked));
                     }
+                    Err(_) => {}
                 }
             }
             () = pending.due(awaited == 0), if pending.is_any() && watches.all_listed() => {
@@ -110,9 +111,9 @@ pub async fn watch_cluster(
                 }
             }
         }
-        for reference in keeper.newly_wanted(|kind| watches.is_listed(kind)) {
-            if covers(&scope.namespaces, &reference) {
-                fetches.push(fetch::now(client.clone(), reference));
+        for asked in keeper.newly_wanted(|kind| watches.is_listed(kind)) {
+            if covers(&scope.namespaces, &asked.reference) {
+                fetches.push(fetch::now(client.clone(), asked));
                 awaited += 1;
             }
         }
@@ -198,10 +199,10 @@ pub async fn read_cluster(
             Err(error) => return Err(error),
         }
     }
-    for reference in keeper.newly_wanted(|_| true) {
-        if covers(&scope.namespaces, &reference) {
-            let object = fetch::get(client, &reference).await?;
-            keeper.fetched(&reference, object);
+    for asked in keeper.newly_wanted(|_| true) {
+        if covers(&scope.namespaces, &asked.reference) {
+            let object = fetch::get(client, &asked.reference).await?;
+            keeper.fetched(&asked, object);
         }
     }
     Ok(keeper.into_parts())
