@@ -111,11 +111,13 @@ impl Upstream {
         let expects = expects_to_be_asked(&parts);
         let (fields, service) = (&mut parts.headers, destination.backend.service());
         headers::to_backend(fields, &permit, arrival, identity, service, websocket)?;
+        let is_signed = permit.forward().is_some_and(|it| it.signed_identity.is_some());
         drop(permit);
         let extended = parts.extensions.remove::<Extended>();
         extended.iter().for_each(|extended| extended.ask(fields));
-        let call =
-            Call::new(self, destination, Switch { websocket, extended }, arrival.origin.https)?;
+        let switch = Switch { websocket, extended };
+        let mut call = Call::new(self, destination, switch, arrival.origin.https)?;
+        call.once = is_signed;
         let endpoints = self.endpoints(destination.backend, call.connect).await?;
         let message = Message::new(parts, body)?;
         let message = if expects { message.expects_to_be_asked() } else { message };
@@ -175,6 +177,8 @@ struct Call<'a> {
     offer: Offer,
     switch: Switch,
     https: bool,
+    /// It holds a token by which a backend knows a request that it has seen (`jti`): it is not sent twice.
+    once: bool,
     connect: Duration,
     response: Duration,
 }
@@ -191,7 +195,7 @@ impl<'a> Call<'a> {
         let offer = offer(destination.backend.protocol, tls, switch.websocket)?;
         let connect = settings.timeouts.connect.unwrap_or(timeouts.connect);
         let response = settings.timeouts.response.unwrap_or(timeouts.response);
-        Ok(Self { upstream, destination, offer, switch, https, connect, response })
+        Ok(Self { upstream, destination, offer, switch, https, once: false, connect, response })
     }
 
     /// One endpoint after the other, until there is an answer, or an end that stays.
@@ -204,7 +208,8 @@ impl<'a> Call<'a> {
         let scales = self.scales(endpoints);
         let known = self.known(endpoints, &message);
         let mut choice = Choice::new(scales, known);
-        let mut retries = Retries::new(settings.retry.as_ref(), &backend.state, &message);
+        let mut retries =
+            Retries::new(settings.retry.as_ref(), &backend.state, self.may_repeat(&message));
         let mut ended = Err(UpstreamError::NoEndpoints);
         while let Some((index, endpoint)) = choice.next() {
             let spare = retries.are_left().then(|| message.copy());
@@ -254,6 +259,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Whether a request that was sent may be sent again.
+    fn may_repeat(&self, message: &Message) -> bool {
+        !self.once && message.is_repeatable()
+    }
+
     /// The endpoint that the client was at before.
     fn known(&self, endpoints: &[Endpoint], message: &Message) -> Option<usize> {
         let Destination { backend, settings } = self.destination;
@@ -280,7 +290,7 @@ impl<'a> Call<'a> {
         let shelf = self.upstream.pool.shelf(key);
         let terms = Terms { address, tls: tls.is_some(), limit: self.response };
         for line in std::iter::from_fn(|| shelf.take()).take(MOST_KEPT) {
-            let spare = message.is_repeatable().then(|| message.copy());
+            let spare = self.may_repeat(&message).then(|| message.copy());
             match (send(line, message, terms).await, spare) {
                 (Ok(answered), _) => return Outcome::Answered(answered, address),
                 (Err(Failure::Unsent(back)), _) => message = back,

@@ -1,11 +1,11 @@
 //! What backends are told, and whether they can believe it.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use rcgen::{DnType, DnValue};
 use serde_json::Value;
 
 use super::support::clients::{curl, curl_http};
-use super::support::manifests::policy;
+use super::support::manifests::{policy, route_policy, service};
 use super::support::pki::named;
 use super::support::tls::{Reply, request};
 use super::support::{REQUIRE, Site, run};
@@ -206,6 +206,56 @@ fn keys_are_served_where_a_policy_publishes_them_over_https_and_nowhere_else() {
     server.edit("policy.yaml", &spec(&site, "{userName: azureuser}", forward));
     assert_eq!(curl(&site, server.https, "-", "app.test", KEYS, &[]).code(), "403.7");
     assert!(server.admin("/jwks.json").1.contains("\"kty\": \"EC\""), "all the same");
+}
+
+/// A backend that answers the first request of each connection with 503 and breaks off at the second; counts requests.
+fn breaking() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, requests) = (listener.local_addr().unwrap().port(), Arc::<AtomicUsize>::default());
+    let count = requests.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let count = count.clone();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                for answer in ["HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", ""] {
+                    if lines.find(|line| line.is_empty()).is_none() {
+                        return;
+                    }
+                    count.fetch_add(1, Ordering::SeqCst);
+                    drop((&stream).write_all(answer.as_bytes()));
+                }
+            });
+        }
+    });
+    (port, requests)
+}
+
+#[test]
+fn a_token_is_sent_once() {
+    let (port, requests) = breaking();
+    let site = site("{userName: azureuser}", SIGNED);
+    site.write("signing.yaml", &signing_key());
+    site.write("backend.yaml", &service("echo", &[port]));
+    let server = site.start();
+    let get = || curl(&site, server.https, "alice", "app.test", "/", &[]).status;
+    let sent = || {
+        let before = requests.load(Ordering::SeqCst);
+        let status = get();
+        (status, requests.load(Ordering::SeqCst) - before)
+    };
+    assert_eq!(sent(), (503, 1));
+    let retry = "retry: {attempts: 2, codes: [502, 503]}";
+    for route in ["timeouts: {connect: 5s}", retry] {
+        server.edit("route.yaml", &route_policy("route", "app", route));
+        // On new connections, and on kept ones that break.
+        for _ in 0..4 {
+            assert_eq!(sent().1, 1, "{route}");
+        }
+    }
+    let unsigned = "{userHeader: X-Remote-User}";
+    server.edit("policy.yaml", &spec(&site, "{userName: azureuser}", unsigned));
+    assert!(sent().1 > 1, "what has no token is sent again");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::message::Message;
 use crate::snapshot::{BackendState, Retry};
 
 /// What one retry costs.
@@ -16,14 +15,11 @@ pub(super) struct Retries<'a> {
 }
 
 impl<'a> Retries<'a> {
-    /// Every request earns its share of a retry.
-    pub(super) fn new(
-        retry: Option<&'a Retry>,
-        state: &'a BackendState,
-        message: &Message,
-    ) -> Self {
+    /// Every request earns its share of a retry, whether it may be repeated or not.
+    pub(super) fn new(retry: Option<&'a Retry>, state: &'a BackendState, may_repeat: bool) -> Self {
         let left = match retry {
-            Some(retry) if message.is_repeatable() => retry.attempts,
+            // Without a code a copy would be made in vain.
+            Some(retry) if may_repeat && !retry.codes.is_empty() => retry.attempts,
             _ => 0,
         };
         if let Some(retry) = retry {
