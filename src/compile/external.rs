@@ -14,7 +14,7 @@ use super::world::{ObjectKind, ObjectName};
 use crate::api::{self, OnRefusal};
 use crate::auth::ExternalService;
 use crate::policy::{Module, Policy};
-use crate::snapshot::{Backend, IdentityHeaders};
+use crate::snapshot::{Backend, IdentityHeaders, Protocol};
 
 /// What there is to say: the field within the module, reason, sentence.
 type Problem = (Severity, String, &'static str, String);
@@ -83,21 +83,23 @@ pub(super) fn externals(policies: &[Arc<Policy>], backends: &mut Backends<'_>) -
             let backend =
                 IngressServiceBackend { name: service.name.to_string(), port: Some(port) };
             let kept = backends.get(&service.namespace, &backend);
+            let (name, protocol) = (name(&policy.name), kept.backend.protocol);
+            let mut find = |message: String| {
+                let (field, reason) = ("spec.authentication", "ExternalUnresolved");
+                findings.push(Finding::of_policy(&name, Severity::Error, field, reason, message));
+            };
             if let Some(problem) = &kept.problem {
-                let message =
-                    format!("{problem}: every request is answered 503.95 until there is one");
-                let field = "spec.authentication";
-                let name = name(&policy.name);
-                let finding = Finding::of_policy(
-                    &name,
-                    Severity::Error,
-                    field,
-                    "ExternalUnresolved",
-                    message,
-                );
-                findings.push(finding);
+                find(format!("{problem}: every request is answered 503.95 until there is one"));
             }
-            found.insert(service.backend().into(), kept.backend.clone());
+            if protocol == Protocol::Http1 {
+                found.insert(service.backend().into(), kept.backend.clone());
+            } else {
+                // What it is asked holds credentials, which would go in the clear.
+                find(format!(
+                    "Service {} does not speak HTTP/1.1 without TLS, which is how it is asked: every request is answered 503.95; correct its appProtocol or annotation, or name another Service",
+                    kept.backend.service()
+                ));
+            }
         }
     }
     headers.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));

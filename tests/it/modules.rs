@@ -272,6 +272,22 @@ fn asking(verifier: &Verifier, further: &str) -> Site {
 }
 
 #[test]
+fn a_service_that_speaks_tls_is_not_asked_in_the_clear() {
+    let verifier = Verifier::start();
+    let site = asking(&verifier, "");
+    let https = "{port: 80, appProtocol: https}";
+    let verify = service("verify", &[verifier.port]);
+    site.write("verify.yaml", &verify.replace("{port: 80}", https));
+    let server = site.start();
+    let ask = || curl(&site, server.https, "-", "app.test", "/", &["-H", "Cookie: session=alice"]);
+    assert_eq!(ask().code(), "503.95");
+    server.said(&["Service web/verify does not speak HTTP/1.1 without TLS"]);
+    assert!(verifier.asked().is_empty());
+    server.edit("verify.yaml", &verify);
+    assert_eq!(ask().status, 200);
+}
+
+#[test]
 fn a_service_is_asked_about_the_request_and_told_nothing_that_a_client_forged() {
     let verifier = Verifier::start();
     let site = asking(&verifier, "");
