@@ -44,6 +44,11 @@ impl KeptPolicy {
         same && self.objects.len() == joined.len() && are_unchanged(&self.mapped_from, world)
     }
 
+    /// Every object that it was made from.
+    pub(super) fn made_from(&self) -> impl Iterator<Item = &Dependency> {
+        self.mapped_from.iter().chain(&self.made_from)
+    }
+
     /// Each of its objects in figures.
     pub(super) fn summaries(&self) -> impl Iterator<Item = &(ObjectName, PolicySummary)> {
         self.mappings.summaries.iter()

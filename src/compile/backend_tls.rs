@@ -28,24 +28,25 @@ pub(super) type Unusable = (String, String);
 
 /// What was made, and what is wrong all the same.
 pub(super) struct Made {
-    pub(super) tls: Arc<BackendTls>,
+    /// Or why it cannot be made out.
+    pub(super) tls: Result<Arc<BackendTls>, Unusable>,
     pub(super) client: Client,
     /// Field, reason, sentence.
-    pub(super) problems: Vec<(String, &'static str, String)>,
+    pub(super) problems: Vec<Problem>,
 }
 
-/// Makes it.
-///
-/// # Errors
-/// It cannot be made out.
+type Problem = (String, &'static str, String);
+
+/// Makes it. Everything is looked at, whatever is wrong before it: of what was not looked at it would not be seen that it
+/// was deleted, and then something older could come back.
 pub(super) fn backend_tls(
     namespace: &str,
     spec: &api::BackendTls,
     lookup: &Lookup<'_>,
     last_good: &mut LastGood,
     earlier: &Client,
-) -> Result<Made, Unusable> {
-    let mut problems = Vec::new();
+) -> Made {
+    let (mut problems, mut unusable) = (Vec::new(), None);
     let mut cas: Vec<CertificateDer<'static>> = Vec::new();
     for (index, reference) in spec.ca_certificate_refs.iter().enumerate() {
         let field = format!("spec.backendTLS.caCertificateRefs[{index}]");
@@ -57,17 +58,27 @@ pub(super) fn backend_tls(
                     (field, "CABundleInvalid", message)
                 }));
             }
-            Err(problem) => return Err((field, problem)),
+            Err(problem) => drop(unusable.get_or_insert((field, problem))),
         }
     }
-    let (client, problem) = client(namespace, spec, lookup, earlier)?;
+    let (client, problem) = match client(namespace, spec, lookup, earlier) {
+        Ok(found) => found,
+        Err(problem) => {
+            unusable.get_or_insert(problem);
+            (None, None)
+        }
+    };
     problems.extend(problem);
-    let made = configured(&spec.hostname, &cas, client.as_ref().map(|(_, key)| key));
-    let tls = made.map_err(|problem| ("spec.backendTLS".to_owned(), problem))?;
-    Ok(Made { tls: Arc::new(tls), client, problems })
+    let tls = match unusable {
+        Some(unusable) => Err(unusable),
+        None => configured(&spec.hostname, &cas, client.as_ref().map(|(_, key)| key))
+            .map(Arc::new)
+            .map_err(|problem| ("spec.backendTLS".to_owned(), problem)),
+    };
+    Made { tls, client, problems }
 }
 
-type Found = (Client, Option<(String, &'static str, String)>);
+type Found = (Client, Option<Problem>);
 
 /// A certificate that is demanded and not there is not left out: the backend would see nobody in our place.
 fn client(

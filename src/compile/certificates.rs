@@ -3,12 +3,12 @@
 //! Last good is kept for each object and key: one that is there but cannot be read stays what it was, one that is
 //! deleted is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use super::dependency::Lookup;
+use super::dependency::{Dependency, Lookup};
 use super::world::{ObjectKind as Kind, ObjectName};
 use crate::api::{CaCertificateRef, KeySetRef, ObjectKind};
 use crate::auth::KeySet;
@@ -87,7 +87,9 @@ impl LastGood {
             return Ok((found.certificates, found.stale));
         };
         let problem = format!("{:?} {name}, key {}: {error}", reference.kind, reference.key);
-        match self.restore(earlier, reference.kind, name, &reference.key) {
+        let restored = self.restore(earlier, reference.kind, name, &reference.key);
+        // It may have been read for something else, which needs no CA.
+        match restored.filter(|earlier| TrustBundle::new(earlier, 0).is_ok()) {
             Some(certificates) => Ok((certificates, Some(problem))),
             None => Err(problem),
         }
@@ -143,6 +145,19 @@ impl LastGood {
             ObjectKind::Secret => Kind::Secret,
         };
         lookup.resolve(from, kind, name, namespace)
+    }
+
+    /// Lets go of what stands in objects that nobody looked for: whether they are deleted meanwhile would not be seen.
+    pub(super) fn keep_only<'a>(&mut self, looked_for: impl Iterator<Item = &'a Dependency>) {
+        let looked_for = looked_for.filter_map(|dependency| match dependency {
+            Dependency::ConfigMap(name, _) => Some((word(ObjectKind::ConfigMap), name)),
+            Dependency::Secret(name, _) => Some((word(ObjectKind::Secret), name)),
+            Dependency::Grant { .. } => None,
+        });
+        let looked_for: HashSet<(&str, &ObjectName)> = looked_for.collect();
+        let is_kept = |(kind, name, _): &Place| looked_for.contains(&(*kind, name));
+        self.certificates.retain(|place, _| is_kept(place));
+        self.key_sets.retain(|place, _| is_kept(place));
     }
 
     /// What was last read.

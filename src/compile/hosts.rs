@@ -87,7 +87,8 @@ fn add(routes: &mut HashMap<PathPattern, Route>, share: &Share, entry: &Entry) -
         routes.insert(entry.path.clone(), entry.route.clone());
         return None;
     };
-    oldest.guard = stricter(&oldest.guard, &entry.route.guard);
+    // How the other one would be carried is no affair of this one's.
+    oldest.guard = stricter(&oldest.guard, &share.attached);
     if entry.is_default {
         return None;
     }

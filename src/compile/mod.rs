@@ -51,7 +51,7 @@ use classes::{Belonging, belonging};
 use hosts::{KeptHosts, KeptTls, hosts};
 use route_policies::{KeptRoutePolicies, RoutePolicies};
 use server_certificates::{KeptCertificates, ServerCertificateReader};
-use share::Share;
+use share::{Share, Standing};
 use ticket_keys::ticket_keys;
 
 use crate::policy::{Guard, Policy};
@@ -117,10 +117,9 @@ pub fn compile(
     for (name, ingress) in oldest_first(world) {
         match belonging(world, options, ingress) {
             Belonging::Ours(class) => {
-                let guard = attachments.guard(name, ingress, class);
+                let attached = attachments.guard(name, ingress, class);
                 let (settings, shut) = routing.of(name, &mut attachments.last_good);
-                let guard = shut.filter(|_| !matches!(guard, Guard::Shut { .. })).unwrap_or(guard);
-                let standing = (guard, settings);
+                let standing = Standing { attached, settings, shut };
                 let earlier = previous.shares.get(name);
                 shares.push(Share::of(name, ingress, standing, &mut backends, earlier));
                 server_certificates.take(name, ingress);
@@ -159,6 +158,8 @@ pub fn compile(
         externals: externals.backends,
         passed_on: externals.passed_on,
     };
+    let made_from = attachments.kept.values().flat_map(|kept| kept.made_from());
+    attachments.last_good.keep_only(made_from.chain(route_policies.made_from()));
     let summaries = attachments.kept.values().flat_map(|kept| kept.summaries().cloned());
     let summaries = summaries.collect();
     let reuse = Reuse {
@@ -186,7 +187,7 @@ fn oldest_first(world: &World) -> Vec<(&ObjectName, &Arc<Ingress>)> {
 
 fn policies_of(shares: &[Arc<Share>]) -> Vec<Arc<Policy>> {
     let mut policies: Vec<&Arc<Policy>> =
-        shares.iter().flat_map(|share| share.guard.policies()).collect();
+        shares.iter().flat_map(|share| share.attached.policies()).collect();
     policies.sort_by(|a, b| (&a.name, Arc::as_ptr(a)).cmp(&(&b.name, Arc::as_ptr(b))));
     policies.dedup_by(|a, b| Arc::ptr_eq(a, b));
     policies.into_iter().cloned().collect()
@@ -212,7 +213,7 @@ fn passed_over(name: &ObjectName, class: Option<&str>, options: &Options) -> Opt
 fn unprotected(shares: &[Arc<Share>]) -> Vec<Finding> {
     let mut reached = Reached::new();
     for share in shares {
-        let is_open = matches!(share.guard, Guard::Open);
+        let is_open = matches!(share.attached, Guard::Open);
         for (service, way) in &share.ways {
             let (open, policed) = reached.entry(service).or_default();
             if is_open { open.push(way) } else { policed.push(way) }

@@ -119,22 +119,24 @@ pub(super) fn read(
     client: &Client,
 ) -> Read {
     let mut reader = Reader { name, lookup, identity, findings: Vec::new() };
+    // Even where the rest makes no sense: what is deleted meanwhile has to be seen.
+    let tls = spec.backend_tls.as_ref().map(|tls| reader.backend_tls(tls, last_good, client));
+    let (tls, client) = tls.unzip();
+    let client = client.flatten();
     let mut parts = match reader.values(spec) {
         Ok(parts) => parts,
         Err((field, what)) => {
             let message = format!("{what}; until then its routes answer 503.96");
             reader.find(Severity::Error, field.clone(), "Invalid", message);
             let reason = format!("RoutePolicy {name}: {field}: {what}").into();
-            return Read { parts: Err(reason), client: client.clone(), findings: reader.findings };
+            return Read { parts: Err(reason), client, findings: reader.findings };
         }
     };
     let affinity = spec.load_balancing.as_ref().and_then(|it| it.cookie_affinity.as_ref());
     parts.affinity = affinity.and_then(|affinity| reader.affinity(affinity));
     parts.error_pages = spec.error_pages.as_ref().map(|pages| reader.pages(pages));
-    let tls = spec.backend_tls.as_ref().map(|tls| reader.backend_tls(tls, last_good, client));
-    let (tls, client) = tls.unzip();
     parts.backend_tls = tls;
-    Read { parts: Ok(parts), client: client.flatten(), findings: reader.findings }
+    Read { parts: Ok(parts), client, findings: reader.findings }
 }
 
 /// The names of request headers that a policy changes, as far as they are names.
@@ -221,20 +223,18 @@ impl Reader<'_> {
         last_good: &mut LastGood,
         client: &Client,
     ) -> (Result<Arc<BackendTls>, Arc<str>>, Client) {
-        match backend_tls(&self.name.namespace, tls, self.lookup, last_good, client) {
-            Ok(Made { tls, client, problems }) => {
-                for (field, reason, message) in problems {
-                    self.find(Severity::Error, field, reason, message);
-                }
-                (Ok(tls), client)
-            }
-            Err((field, message)) => {
-                let reason = format!("RoutePolicy {}: {message}", self.name).into();
-                let message = format!("{message}; until then its routes answer 503.96");
-                self.find(Severity::Error, field, "BackendTLSUnusable", message);
-                (Err(reason), client.clone())
-            }
+        let Made { tls, client, problems } =
+            backend_tls(&self.name.namespace, tls, self.lookup, last_good, client);
+        for (field, reason, message) in problems {
+            self.find(Severity::Error, field, reason, message);
         }
+        let tls = tls.map_err(|(field, message)| {
+            let reason = format!("RoutePolicy {}: {message}", self.name).into();
+            let message = format!("{message}; until then its routes answer 503.96");
+            self.find(Severity::Error, field, "BackendTLSUnusable", message);
+            reason
+        });
+        (tls, client)
     }
 
     /// Without a key that nobody can guess a client could choose any endpoint: there is no affinity then.

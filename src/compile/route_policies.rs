@@ -26,6 +26,13 @@ pub(super) struct KeptRoutePolicies {
     none: Arc<RouteSettings>,
 }
 
+impl KeptRoutePolicies {
+    /// Every object that one of them was made from.
+    pub(super) fn made_from(&self) -> impl Iterator<Item = &Dependency> {
+        self.policies.values().flat_map(|kept| &kept.made_from)
+    }
+}
+
 /// One policy, read, and what it was made from.
 #[derive(Debug)]
 struct KeptRoutePolicy {

@@ -17,7 +17,10 @@ use crate::snapshot::{Backend, HostPattern, PathPattern, Protocol, Route, RouteS
 pub(super) struct Share {
     pub(super) name: ObjectName,
     ingress: Arc<Ingress>,
-    pub(super) guard: Guard,
+    /// What its CertMappingPolicies come to.
+    pub(super) attached: Guard,
+    /// What stands before its own routes: that, or that they cannot be carried.
+    guard: Guard,
     settings: Arc<RouteSettings>,
     /// In the order in which they are named.
     backends: Vec<Arc<Backend>>,
@@ -25,6 +28,15 @@ pub(super) struct Share {
     /// Services and the fields that lead to them.
     pub(super) ways: Vec<(ObjectName, String)>,
     pub(super) findings: Vec<Finding>,
+}
+
+/// What stands before an Ingress, and how it is carried.
+pub(super) struct Standing {
+    /// What its CertMappingPolicies come to.
+    pub(super) attached: Guard,
+    pub(super) settings: Arc<RouteSettings>,
+    /// Why it cannot be carried.
+    pub(super) shut: Option<Guard>,
 }
 
 /// One route of one host.
@@ -44,7 +56,7 @@ impl Share {
     pub(super) fn of(
         name: &ObjectName,
         ingress: &Arc<Ingress>,
-        (guard, settings): (Guard, Arc<RouteSettings>),
+        Standing { attached, settings, shut }: Standing,
         backends: &mut Backends<'_>,
         earlier: Option<&Arc<Self>>,
     ) -> Arc<Self> {
@@ -52,8 +64,11 @@ impl Share {
             .filter_map(|it| it.service.as_ref())
             .map(|service| backends.get(&name.namespace, service).backend.clone())
             .collect();
+        let shut = shut.filter(|_| !matches!(attached, Guard::Shut { .. }));
+        let guard = shut.unwrap_or_else(|| attached.clone());
         let is_same = |share: &&Arc<Self>| {
             Arc::ptr_eq(&share.ingress, ingress)
+                && share.attached.is_same(&attached)
                 && share.guard.is_same(&guard)
                 && Arc::ptr_eq(&share.settings, &settings)
                 && share.backends.len() == reachable.len()
@@ -65,6 +80,7 @@ impl Share {
         let mut share = Self {
             name: name.clone(),
             ingress: ingress.clone(),
+            attached,
             guard,
             settings,
             backends: reachable,

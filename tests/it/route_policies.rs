@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certmap::app::{Rules, options};
-use certmap::compile::{Compiled, ObjectName, Reuse, compile};
+use certmap::compile::{Compiled, Finding, ObjectKind, ObjectName, Reuse, compile};
 use certmap::policy::Guard;
 use certmap::snapshot::{
     Coding, HostName, PathRewrite, RateKey, Route, RouteSettings, StatusRange,
@@ -251,6 +251,15 @@ fn one_that_never_could_be_read_shuts_its_targets_and_one_that_could_stays_what_
 }
 
 #[test]
+fn one_of_whose_targets_only_some_can_be_made_out_shuts_its_namespace() {
+    let mut bench = Bench::new();
+    let text = route_policy("route", "other", "httpsRedirect: true");
+    let slip = ", name: other}, {group: networking.k8s.io, kind: Ingress, nme: app}]";
+    bench.write("route.yaml", &text.replace(", name: other}]", slip));
+    assert_eq!(bench.shut(), "503.96 RoutePolicy web/route cannot be read");
+}
+
+#[test]
 fn a_manifest_that_may_hold_one_shuts_what_has_none_and_an_unreadable_policy_of_the_other_kind_does_not()
  {
     let mut bench = Bench::new();
@@ -306,6 +315,94 @@ fn a_client_certificate_that_is_not_there_is_not_left_out() {
     bench.write("ours.yaml", &secret.replace("PRIVATE KEY", "SECRET"));
     assert_eq!(bench.settings().backend_tls.as_ref().unwrap().digest, made.digest, "last good");
     one(&bench.findings(), &["clientCertificateRef", "ClientCertificateInvalid", "tls.key"]);
+}
+
+#[test]
+fn a_client_certificate_that_was_deleted_does_not_come_back() {
+    let mut bench = Bench::new();
+    let ca = Ca::new("backends");
+    bench.write("ca.yaml", &config_map("backend-ca", "ca.crt", &ca.pem()));
+    bench.route_policy(&TLS.replace("CLIENT", ", clientCertificateRef: {name: ours}"));
+    let secret = tls_secret("ours", &ca.issue(leaf("certmap")));
+    bench.write("ours.yaml", &secret);
+    bench.settings();
+    bench.write("ours.yaml", &service("gone", &[]));
+    assert!(bench.shut().contains("Secret web/ours does not exist"));
+    bench.write("ours.yaml", &secret.replace("PRIVATE KEY", "SECRET"));
+    assert!(bench.shut().starts_with("503.96 RoutePolicy web/route: Secret web/ours: "));
+}
+
+#[test]
+fn a_ca_that_was_deleted_does_not_come_back_whatever_else_was_wrong() {
+    let two = TLS.replace("[{", "[{kind: ConfigMap, name: first}, {").replace("CLIENT", "");
+    let ca = |name: &str, text: &str| config_map(name, "ca.crt", text);
+    let mut bench = Bench::new();
+    bench.route_policy(&two);
+    let pem = Ca::new("backends").pem();
+    bench.write("first.yaml", &ca("first", &pem));
+    bench.write("ca.yaml", &ca("backend-ca", &pem));
+    bench.settings();
+    // Both are deleted, and come back broken, the second one too.
+    bench.write("first.yaml", &service("gone", &[]));
+    bench.write("ca.yaml", &service("gone-too", &[]));
+    assert!(bench.shut().contains("ConfigMap web/first does not exist"));
+    bench.write("first.yaml", &ca("first", &pem));
+    bench.write("ca.yaml", &ca("backend-ca", "no certificate"));
+    assert!(bench.shut().contains("ConfigMap web/backend-ca"));
+    // The policy goes with its CA.
+    bench.write("ca.yaml", &ca("backend-ca", &pem));
+    bench.settings();
+    bench.write("route.yaml", &service("gone-as-well", &[]));
+    bench.write("ca.yaml", &service("gone-too", &[]));
+    bench.settings();
+    bench.route_policy(&two);
+    bench.write("ca.yaml", &ca("backend-ca", "no certificate"));
+    assert!(bench.shut().contains("ConfigMap web/backend-ca"));
+}
+
+#[test]
+fn a_certificate_that_was_read_for_a_mapping_never_stands_in_for_a_ca() {
+    let mut bench = Bench::new();
+    let leaf = Ca::new("backends").issue(leaf("alice")).pem();
+    bench.write("ca.yaml", &config_map("backend-ca", "ca.crt", &leaf));
+    let mapping = "oneToOne: {mappings: [{name: a, certificateRef: {kind: ConfigMap, name: backend-ca, key: ca.crt}, account: {userName: a}}]}";
+    bench.write("policy.yaml", &policy("p", "other", mapping));
+    bench.settings();
+    bench.write("ca.yaml", &config_map("backend-ca", "ca.crt", "no certificate"));
+    bench.route_policy(&TLS.replace("CLIENT", ""));
+    let compiled = bench.compile();
+    assert!(matches!(route(&compiled).guard, Guard::Shut { .. }), "{:?}", route(&compiled).guard);
+    let of_mapping = |it: &&Finding| it.object.kind == ObjectKind::CertMappingPolicy;
+    let said = compiled.findings.iter().filter(of_mapping).map(|it| it.reason);
+    let said: Vec<_> = said.filter(|it| it.starts_with("Certificate")).collect();
+    assert_eq!(said, ["CertificateInvalid"], "the mapping keeps its own");
+}
+
+#[test]
+fn a_younger_ingress_brings_its_policies_to_an_older_path_and_not_its_route_policys_faults() {
+    let broken = TLS.replace("CLIENT", "");
+    let bench = || {
+        let bench = Bench::new();
+        bench.write("late.yaml", &ingress("late", "app.test", "/", "echo"));
+        bench
+    };
+    let mut open = bench();
+    open.write("route.yaml", &route_policy("route", "late", &broken));
+    assert!(matches!(route(&open.compile()).guard, Guard::Open));
+    open.write("policy.yaml", &policy("p", "late", "sslFlags: [Ssl]"));
+    let compiled = open.compile();
+    let policed = route(&compiled);
+    assert!(matches!(&policed.guard, Guard::Policed(all) if &*all[0].name == "web/p"));
+    assert_eq!(&*policed.ingress, "web/app");
+    let mut unreadable = bench();
+    unreadable.write("route.yaml", &route_policy("route", "late", &broken));
+    unreadable.write("policy.yaml", &policy("p", "late", "sslFlag: [Ssl]"));
+    assert_eq!(unreadable.shut(), "503.92 CertMappingPolicy web/p cannot be read");
+    let mut own = bench();
+    own.write("route.yaml", &route_policy("route", "app", &broken));
+    own.write("policy.yaml", &policy("p", "app", "sslFlags: [Ssl]"));
+    assert!(own.shut().starts_with("503.96 "), "whoever is younger");
+    assert_eq!(own.compile().snapshot.policies.len(), 1, "its keys are fetched all the same");
 }
 
 #[test]
