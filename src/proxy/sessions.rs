@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use rustls::pki_types::UnixTime;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
@@ -36,7 +37,11 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn new() -> Self {
         let lifetime = Duration::from_secs(TicketKeys::lifetime().into());
-        let forgotten = Cache::builder().max_capacity(MOST_FORGOTTEN).time_to_live(lifetime);
+        // Where there is no room the oldest goes. By how often each was asked for, none would ever get in.
+        let forgotten = Cache::builder()
+            .eviction_policy(EvictionPolicy::lru())
+            .max_capacity(MOST_FORGOTTEN)
+            .time_to_live(lifetime);
         Self { kept: ServerSessionMemoryCache::new(MOST_SESSIONS), forgotten: forgotten.build() }
     }
 
@@ -97,9 +102,11 @@ impl ScopedSessions {
     }
 }
 
+/// Where there are tickets nothing is kept here: a session of TLS 1.2 that comes back by its number does not say when the
+/// client proved that it holds its key, and the ticket that it is given then would count from today.
 impl StoresServerSessions for ScopedSessions {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        if value.len() > LONGEST_SESSION {
+        if !self.can_cache() || value.len() > LONGEST_SESSION {
             return false;
         }
         let key = self.key(&key);
@@ -108,6 +115,9 @@ impl StoresServerSessions for ScopedSessions {
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        if !self.can_cache() {
+            return None;
+        }
         let key = self.key(key);
         // Used here means refused here, if it comes to that.
         self.note(Made::Session(key.clone()));
@@ -115,11 +125,11 @@ impl StoresServerSessions for ScopedSessions {
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.all.kept.take(&self.key(key))
+        self.all.kept.take(&self.key(key)).filter(|_| self.can_cache())
     }
 
     fn can_cache(&self) -> bool {
-        true
+        self.tickets.is_none()
     }
 }
 
@@ -155,5 +165,31 @@ impl ProducesTickets for ScopedSessions {
 impl fmt::Debug for ScopedSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScopedSessions").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> TicketId {
+        let mut id = TicketId::default();
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        id
+    }
+
+    #[test]
+    fn the_ticket_that_was_forgotten_last_is_not_the_one_there_is_no_room_for() {
+        let sessions = Sessions::new();
+        for number in 0..MOST_FORGOTTEN + 1000 {
+            sessions.forgotten.insert(id(number), ());
+            // Asked for again and again, as whoever was refused does.
+            assert!(sessions.forgotten.get(&id(0)).is_some() || number > 1000);
+        }
+        sessions.forgotten.run_pending_tasks();
+        assert!(sessions.forgotten.entry_count() <= MOST_FORGOTTEN);
+        for number in MOST_FORGOTTEN..MOST_FORGOTTEN + 1000 {
+            assert!(sessions.forgotten.contains_key(&id(number)), "{number}");
+        }
     }
 }

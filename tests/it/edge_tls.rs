@@ -295,6 +295,24 @@ fn who_came_without_a_certificate_can_come_again_with_one() {
 }
 
 #[test]
+fn where_there_are_tickets_no_session_comes_back_by_its_number() {
+    let site = Site::with_alice(REQUIRE);
+    site.write("tickets.yaml", &ticket_keys("1", "0", "2"));
+    for (log, options, resumed) in [("kept.log", &[][..], true), ("tickets.log", TICKETS, false)] {
+        let server = start(&site, log, options);
+        let file = site.path(&format!("{log}.session"));
+        let with = |option: &str| {
+            let options = ["-tls1_2", "-no_ticket", option, file.to_str().unwrap()];
+            s_client(&site, server.https, "alice", "app.test", &options)
+        };
+        let first = with("-sess_out");
+        assert!(first.contains("New, TLSv1.2") && first.contains("200 OK"), "{first}");
+        let second = with("-sess_in");
+        assert_eq!(second.contains("Reused, TLSv1.2"), resumed, "{second}");
+    }
+}
+
+#[test]
 fn keys_move_up_and_tickets_with_them() {
     for version in [&TLS12, &TLS13] {
         let (site, [one, _]) = replicas();
