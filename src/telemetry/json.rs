@@ -68,7 +68,7 @@ struct Line<'a> {
     backend: Option<&'a str>,
     bytes_sent: u64,
     duration_ms: f64,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "each_cut")]
     trace: &'a [String],
 }
 
@@ -102,7 +102,7 @@ pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
         mechanism: record.mechanism,
         policy: record.policy.as_deref(),
         mapping: record.mapping.as_deref(),
-        certificate_serial: peer.map(|peer| &*peer.serial),
+        certificate_serial: cut(peer.map(|peer| &*peer.serial)),
         certificate_subject: cut(peer.map(|peer| &*peer.subject_text)),
         reason: cut(record.reason.as_deref()),
         request_id: text(request_id.as_deref()),
@@ -128,6 +128,10 @@ fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok,
 
 fn shown<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn each_cut<S: Serializer>(lines: &&[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(lines.iter().map(|line| cut(Some(line))))
 }
 
 fn text(text: Option<&str>) -> Option<&str> {

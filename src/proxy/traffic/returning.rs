@@ -52,15 +52,19 @@ impl Returning {
     }
 
     /// An answer of ours, with a page of the route where it has one; or, without a sub-status, as somebody else wrote it.
+    /// Nobody keeps it, whatever the route says of its answers: who asks next may be admitted.
     pub(in crate::proxy) fn refusal(
         &self,
         response: Response<ResponseBody>,
         substatus: Option<u16>,
     ) -> Response<ResponseBody> {
-        self.dressed(match substatus {
+        let mut response = self.dressed(match substatus {
             Some(substatus) => self.page(response, substatus, false),
             None => response,
-        })
+        });
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+        response
     }
 
     fn page(
@@ -108,9 +112,10 @@ mod tests {
             body: "a page of the route's".into(),
         };
         let kind = (HeaderName::from_static("x-kind"), HeaderValue::from_static("1"));
+        let kept = (header::CACHE_CONTROL, HeaderValue::from_static("public"));
         RouteSettings {
             error_pages: [page].into(),
-            response_headers: HeaderEdits { set: [kind].into(), ..HeaderEdits::default() },
+            response_headers: HeaderEdits { set: [kind, kept].into(), ..HeaderEdits::default() },
             cors: Some(Cors {
                 allow_origins: ["https://a.example".into()].into(),
                 allow_methods: Box::default(),
@@ -183,5 +188,16 @@ mod tests {
         let passed_back = returning.refusal(response(403), None);
         assert_eq!(passed_back.headers()["content-type"], "text/plain");
         assert!(passed_back.headers().contains_key("access-control-allow-origin"));
+    }
+
+    #[test]
+    fn what_the_route_lets_others_keep_is_not_our_refusals() {
+        let returning = returning(Method::GET, "gzip");
+        for substatus in [None, Some(0)] {
+            let refused = returning.refusal(response(308), substatus);
+            let kept: Vec<_> = refused.headers().get_all("cache-control").iter().collect();
+            assert_eq!(kept, ["no-store"]);
+        }
+        assert_eq!(returning.answer(response(200)).headers()["cache-control"], "public");
     }
 }
