@@ -1,12 +1,18 @@
 //! Refusals in gRPC's own words: a client of it reads no page, and no HTTP status but 200.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 
 use super::body::{ResponseBody, full};
 
-/// Whether a request is gRPC's, and its answer must be.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether a request is gRPC's, and its answer must be: a POST over HTTP/2. To anybody else a refusal that is a 200 would
+/// be a success.
+pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
+    let over = request.method() == Method::POST && request.version() == Version::HTTP_2;
+    over && has_its_type(request.headers())
+}
+
+fn has_its_type(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let rest = kind.strip_prefix(b"application/grpc");
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
@@ -62,11 +68,23 @@ mod tests {
             ("application/grpc-web", false),
             ("application/json", false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-            assert_eq!(is_grpc(&headers), expected, "{kind}");
+            assert_eq!(is_grpc(&request(kind)), expected, "{kind}");
         }
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!is_grpc(&Request::new(())));
+    }
+
+    fn request(kind: &str) -> Request<()> {
+        let request = Request::post("/").version(Version::HTTP_2);
+        request.header(header::CONTENT_TYPE, kind).body(()).unwrap()
+    }
+
+    #[test]
+    fn only_a_post_over_http2_is_grpcs() {
+        let mut get = request("application/grpc");
+        *get.method_mut() = Method::GET;
+        let mut old = request("application/grpc");
+        *old.version_mut() = Version::HTTP_11;
+        assert!(!is_grpc(&get) && !is_grpc(&old));
     }
 
     #[test]
