@@ -3,16 +3,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::places::{Place, Share};
 use super::sessions::ScopedSessions;
 use crate::policy::ClientCertificate;
 use crate::snapshot::{ClientCertificateTerms, HostName};
+use crate::telemetry::OpenConnection;
 
 /// Requests that a client may take back soon after it sent them; from then on only as many as it lets come to their end.
 /// Taking back costs the client a frame, and the server a request to a backend (CVE-2023-44487).
 const MOST_TAKEN_BACK: usize = 200;
+/// How often is looked whether anything moves yet on a connection of which a client takes nothing.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One client's connection.
 #[derive(Debug)]
@@ -29,6 +34,22 @@ pub(super) struct Connection {
     pub(super) cut: CancellationToken,
     /// Requests that are not yet at their end, and requests in all.
     pub(super) requests: Requests,
+    /// What it takes up.
+    pub(super) _seat: Seat,
+}
+
+/// What a connection takes up until the last of it is gone: the tunnel that it became, if it did.
+#[derive(Debug)]
+pub(super) struct Seat {
+    _place: Place,
+    _share: Share,
+    _open: OpenConnection,
+}
+
+impl Seat {
+    pub(super) fn new(place: Place, share: Share, open: OpenConnection) -> Self {
+        Self { _place: place, _share: share, _open: open }
+    }
 }
 
 /// What a connection is busy with.
@@ -37,6 +58,8 @@ pub(super) struct Requests {
     open: AtomicUsize,
     begun: AtomicUsize,
     taken_back: AtomicUsize,
+    /// Of those that are open, the ones whose client takes nothing of the answer.
+    stuck: AtomicUsize,
 }
 
 impl Requests {
@@ -62,6 +85,12 @@ impl OpenRequest {
         Self(connection)
     }
 
+    /// What a request became that was answered and goes on all the same: open, but no further one.
+    pub(super) fn continued(connection: Arc<Connection>) -> Self {
+        connection.requests.open.fetch_add(1, Ordering::AcqRel);
+        Self(connection)
+    }
+
     /// The client did not wait for its end, nor for long.
     pub(super) fn taken_back(&self) {
         let requests = &self.0.requests;
@@ -75,6 +104,27 @@ impl OpenRequest {
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.0.requests.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// An open request whose client takes nothing of its answer.
+struct Stuck<'a>(&'a Requests);
+
+impl<'a> Stuck<'a> {
+    fn of(requests: &'a Requests) -> Self {
+        requests.stuck.fetch_add(1, Ordering::AcqRel);
+        Self(requests)
+    }
+
+    fn is_alone(&self) -> bool {
+        let open = self.0.open.load(Ordering::Acquire);
+        open <= self.0.stuck.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        self.0.stuck.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -115,6 +165,16 @@ impl Connection {
             return false;
         }
         tls.sni.as_ref().is_none_or(|sni| sni == host || wanted.same(handshake))
+    }
+
+    /// One request's client takes nothing of its answer. The connection is cut, but not under requests that still move:
+    /// those of an HTTP/2 connection may be many people's.
+    pub(super) async fn stuck(self: Arc<Self>) {
+        let stuck = Stuck::of(&self.requests);
+        while !stuck.is_alone() {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.cut.cancel();
     }
 
     /// No further requests: the client is to come again with another certificate, or with one at all.

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::authorize::{Admission, Case};
 use super::body::{RequestBody, ResponseBody, Watched, full};
-use super::connection::Connection;
+use super::connection::{Connection, OpenRequest};
 use super::forwarded::{Arrival, REQUEST_ID};
 use super::grpc::{self, is_grpc};
 use super::hops::Origin;
@@ -79,7 +79,7 @@ impl Line {
             visit.traced(trace.context, settings.spans.as_ref());
         }
         let (accept, version) = (Accept::of(request.headers()), request.version());
-        let grpc = is_grpc(request.headers());
+        let grpc = is_grpc(&request);
         let answer = match extended_connect::read(&mut request) {
             Ok(()) => self.answer(&snapshot, &connection, request, &received, &mut visit).await,
             Err(unextended) => Err(unextended.into()),
@@ -269,10 +269,11 @@ impl Line {
                 extended_connect::answer(&mut response);
             }
             let (head, busy) = response.into_parts();
+            // Until it ends the connection is not idle and keeps its place, and the endpoint counts as busy.
+            let open = OpenRequest::continued(case.connection.clone());
             self.tunnels.spawn(async move {
                 carried.await;
-                // Until then its endpoint counts as busy.
-                drop(busy);
+                drop((open, busy));
             });
             return Ok(Response::from_parts(head, full("")));
         }
@@ -281,7 +282,7 @@ impl Line {
         let bounds = bounds.as_ref().filter(|_| !response.body().is_end_stream());
         let bound = bounds.map(|bounds| {
             let connection = case.connection.clone();
-            bounds.receiving(move || connection.cut.cancel())
+            bounds.receiving(move || connection.clone().stuck())
         });
         Ok(response.map(|body| Watched::new(body, receiving, bound).boxed()))
     }

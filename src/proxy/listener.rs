@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::chains::Chains;
-use super::connection::{Connection, Requests};
+use super::connection::{Connection, Requests, Seat};
 use super::door;
 use super::fair::Fair;
 use super::http::{Line, RequestIds};
@@ -221,36 +221,36 @@ async fn serve(
     place: Place,
 ) {
     let line = &server.line;
-    let _open = line.metrics.connection();
+    let open = line.metrics.connection();
     let Ok(local) = stream.local_addr() else { return };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let (started, closing) = (Timestamp::now(), server.drain.child_token());
-    let mut connection = Connection {
-        client: peer,
-        local,
-        tls: None,
-        closing,
-        cut: CancellationToken::new(),
-        requests: Requests::default(),
-    };
-    match client(&mut stream, peer, &line.settings).await {
-        Ok(client) => connection.client = client,
+    let started = Timestamp::now();
+    let client = match client(&mut stream, peer, &line.settings).await {
+        Ok(client) => client,
         Err(error) => {
             line.metrics.connection_refused("proxy_header");
-            return failed(line, &connection, started, error.to_string());
+            return failed(line, (peer, local), started, error.to_string());
         }
-    }
-    let Some(_share) = server.places.share(connection.client.ip()) else {
+    };
+    let Some(share) = server.places.share(client.ip()) else {
         return line.metrics.connection_refused("client");
+    };
+    let connection = Connection {
+        client,
+        local,
+        tls: None,
+        closing: server.drain.child_token(),
+        cut: CancellationToken::new(),
+        requests: Requests::default(),
+        _seat: Seat::new(place, share, open),
     };
     if tls {
         shake_hands(&server, stream, connection, started).await;
     } else {
         converse(&server, stream, connection).await;
     }
-    drop(place);
 }
 
 /// Who is at the other end, or behind the load balancer that is.
@@ -290,15 +290,20 @@ async fn shake_hands(
                 HandshakeError::Tls(_) => "failed",
             };
             line.metrics.handshake(outcome, "unknown", false);
-            failed(line, &connection, started, format!("handshake: {error}"));
+            let ends = (connection.client, connection.local);
+            failed(line, ends, started, format!("handshake: {error}"));
         }
     }
 }
 
 /// The record of a connection that did not come to a request.
-fn failed(line: &Line, connection: &Connection, started: Timestamp, reason: String) {
-    let mut record =
-        AccessRecord::new(Event::Handshake, started, connection.client, connection.local);
+fn failed(
+    line: &Line,
+    (client, local): (SocketAddr, SocketAddr),
+    started: Timestamp,
+    reason: String,
+) {
+    let mut record = AccessRecord::new(Event::Handshake, started, client, local);
     record.reason = Some(reason);
     record.duration = Timestamp::now().duration_since(started).unsigned_abs();
     line.log.log(&record);

@@ -169,7 +169,10 @@ impl Body for Recorded {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => {
-                self.visit.record.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64)
+                self.visit.record.bytes_sent +=
+                    frame.data_ref().map_or(0, |data| data.len() as u64);
+                // Nobody asks for more behind them.
+                self.visit.ended |= frame.is_trailers();
             }
             Some(Err(error)) => self.visit.record.reason = Some(error.to_string()),
             None => self.visit.ended = true,

@@ -9,6 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 
 use super::support::clients::{curl, curl_http};
+use super::support::frames::{DATA, END_HEADERS, Event, H2, HEADERS, frame, head};
 use super::support::server::{Server, wait};
 use super::support::tls::{Client, Reply, get, reply, request};
 use super::support::{REQUIRE, Site, run};
@@ -239,6 +240,46 @@ fn connections_beyond_the_limit_are_closed_at_once() {
     metric(&server, "certmap_connections_refused_total{reason=\"total\"} 2");
     drop(held);
     wait("a place", || curl_http(server.http, "open.test", "/", &[]).status == 200);
+}
+
+#[test]
+fn a_websocket_keeps_its_place() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--max-connections", "2"]);
+    let text =
+        "GET /ws HTTP/1.1\r\nHost: open.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mut held: Vec<TcpStream> = (0..2).map(|_| connect(server.http, b"")).collect();
+    for stream in &mut held {
+        assert_eq!(request(stream, text).status, 101);
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    assert!(is_closed(&mut connect(server.http, text.as_bytes())));
+    metric(&server, "certmap_connections_open 2");
+    drop(held.pop());
+    wait("a place", || curl_http(server.http, "open.test", "/", &[]).status == 200);
+}
+
+#[test]
+fn a_websocket_over_http2_is_no_idle_connection() {
+    let site = Site::with_alice(REQUIRE);
+    let server = start(&site, &["--idle-timeout", "0.3"]);
+    let mut client = H2::plain(server.http, &[]).unwrap();
+    let further = [(&b":protocol"[..], &b"websocket"[..]), (b"sec-websocket-version", b"13")];
+    let connect = head("CONNECT", "open.test", "/ws", &further);
+    client.send(&frame(HEADERS, END_HEADERS, 1, &connect)).unwrap();
+    assert_eq!(client.outcome(1), Some(200));
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(100));
+        client.send(&frame(DATA, 0, 1, b"x")).unwrap();
+        loop {
+            match client.next().unwrap() {
+                Event::Data { stream: 1, length: 1, end: false } => break,
+                Event::Other => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }
 
 #[test]

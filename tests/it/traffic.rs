@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::support::clients::{curl, curl_http};
+use super::support::frames::{END_HEADERS, END_STREAM, Event, H2, HEADERS, frame, get};
 use super::support::manifests::{config_map, ingress, ingress_with, route_policy};
 use super::support::origin::{Origin, answer};
 use super::support::server::{Server, wait};
@@ -404,6 +405,41 @@ fn a_client_that_does_not_read_loses_its_connection() {
     let mut got = Vec::new();
     drop(stream.read_to_end(&mut got));
     assert!(got.len() < 64 << 20);
+}
+
+#[test]
+fn others_on_the_connection_do_not_pay_for_a_client_that_does_not_read() {
+    let (_site, server) = site("timeouts: {idle: 300ms}");
+    // SETTINGS_INITIAL_WINDOW_SIZE: of the one nothing more is taken, of the other all there is.
+    let mut client = H2::plain(server.http, &[(4, 1000)]).unwrap();
+    for (stream, path) in [(1, "/big"), (3, "/stream")] {
+        let request = frame(HEADERS, END_STREAM | END_HEADERS, stream, &get("open.test", path));
+        client.send(&request).unwrap();
+    }
+    loop {
+        match client.next().expect("the connection is cut under a request that moves") {
+            Event::Data { stream: 3, end: true, .. } => break,
+            Event::Reset { stream: 3, code } => panic!("reset: {code}"),
+            _ => {}
+        }
+    }
+    // From then on nothing moves.
+    while client.next().is_ok() {}
+}
+
+#[test]
+fn answers_with_trailers_are_not_requests_that_were_taken_back() {
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
+    let answer = [&head[..], b"1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n"].concat();
+    let origin = Origin::start(&[("/", vec![answer])]);
+    let (_site, server) = site_of(&origin, "timeouts: {request: 60s}");
+    let mut client = H2::plain(server.http, &[]).unwrap();
+    for request in 0..250 {
+        let stream = 2 * request + 1;
+        let head = get("open.test", "/");
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &head)).unwrap();
+        assert_eq!(client.outcome(stream), Some(200), "{request}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Frame;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::snapshot::RouteSettings;
@@ -70,14 +70,17 @@ impl Bounds {
     }
 
     /// For the response's body. A client that does not read is not told anything either, and its body is not even asked for
-    /// more: then `stuck` is called.
-    pub(in crate::proxy) fn receiving(&self, stuck: impl FnOnce() + Send + 'static) -> Bound {
+    /// more: then `stuck` begins, and is given up should the body move after all.
+    pub(in crate::proxy) fn receiving<F>(&self, stuck: impl Fn() -> F + Send + 'static) -> Bound
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let there = self.next().map(|_| {
             let (bounds, gone) = (self.clone(), CancellationToken::new());
             let there = gone.clone().drop_guard();
             tokio::spawn(async move {
                 tokio::select! {
-                    () = bounds.over() => stuck(),
+                    () = bounds.attend(stuck) => {}
                     () = gone.cancelled() => {}
                 }
             });
@@ -86,15 +89,37 @@ impl Bounds {
         Bound { bounds: self.clone(), left: None, timer: None, _there: there }
     }
 
+    async fn attend<F: Future<Output = ()>>(&self, stuck: impl Fn() -> F) {
+        loop {
+            self.over().await;
+            tokio::select! {
+                () = stuck() => return,
+                () = self.goes_on() => {}
+            }
+        }
+    }
+
+    /// When the client has had its time.
+    fn given_up(&self) -> Option<Instant> {
+        self.next().and_then(|(end, _)| end.checked_add(GRACE))
+    }
+
     /// Comes when the exchange should have been cut a while ago.
     async fn over(&self) {
-        while let Some(end) = self.next().and_then(|(end, _)| end.checked_add(GRACE)) {
+        while let Some(end) = self.given_up() {
             if end <= Instant::now() {
                 return;
             }
             sleep_until(end).await;
         }
         std::future::pending().await
+    }
+
+    /// Comes when it should be cut no longer.
+    async fn goes_on(&self) {
+        while self.given_up().is_some_and(|end| end <= Instant::now()) {
+            sleep(GRACE).await;
+        }
     }
 
     fn end(&self) -> Option<Instant> {
@@ -233,7 +258,10 @@ mod tests {
         assert_eq!(bounds.cut(), None);
         assert_eq!(gives(&mut bound, b"6").await, Err(Cut::Long));
         assert_eq!(bounds.cut(), Some(Cut::Long));
-        assert_eq!(gives(&mut bounds.receiving(|| {}), b"1234567").await, Ok(()));
+        assert_eq!(
+            gives(&mut bounds.receiving(|| std::future::ready(())), b"1234567").await,
+            Ok(())
+        );
     }
 
     #[tokio::test]
@@ -241,30 +269,61 @@ mod tests {
         let silent = bounds(Some(60_000), Some(20), None);
         assert_eq!(waits(&mut silent.sending()).await, Cut::Idle);
         let late = bounds(Some(20), Some(60_000), None);
-        assert_eq!(waits(&mut late.receiving(|| {})).await, Cut::Late);
+        assert_eq!(waits(&mut late.receiving(|| std::future::ready(()))).await, Cut::Late);
         super::late(Some(&late)).await;
-        assert_eq!(gives(&mut late.receiving(|| {}), b"x").await, Err(Cut::Late));
+        assert_eq!(
+            gives(&mut late.receiving(|| std::future::ready(())), b"x").await,
+            Err(Cut::Late)
+        );
     }
 
     #[tokio::test]
     async fn who_does_not_take_the_end_is_stuck_and_who_is_gone_is_not() {
         let bounds = bounds(None, Some(20), None);
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let kept = bounds.receiving(|| tell.send(()).unwrap_or_default());
-        let (tell, untold) = tokio::sync::oneshot::channel::<()>();
-        drop(bounds.receiving(|| tell.send(()).unwrap_or_default()));
-        assert_eq!((told.await, untold.await.is_err()), (Ok(()), true));
+        let told = CancellationToken::new();
+        let stuck = |told: CancellationToken| {
+            move || {
+                told.cancel();
+                std::future::ready(())
+            }
+        };
+        let kept = bounds.receiving(stuck(told.clone()));
+        let untold = CancellationToken::new();
+        drop(bounds.receiving(stuck(untold.clone())));
+        told.cancelled().await;
+        assert!(!untold.is_cancelled());
         drop(kept);
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_is_stuck_no_longer_and_may_be_again() {
+        let bounds = bounds(None, Some(20), None);
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut kept = bounds.receiving(move || {
+            let there = tell.clone();
+            async move {
+                there.send(()).unwrap();
+                std::future::pending().await
+            }
+        });
+        assert!(told.recv().await.is_some());
+        for _ in 0..150 {
+            sleep(Duration::from_millis(10)).await;
+            gives(&mut kept, b"x").await.unwrap();
+        }
+        assert!(told.try_recv().is_err());
+        assert!(told.recv().await.is_some());
     }
 
     #[tokio::test]
     async fn one_body_that_moves_keeps_the_other_alive() {
         let bounds = bounds(None, Some(200), None);
-        let (mut sending, mut receiving) = (bounds.sending(), bounds.receiving(|| {}));
+        let (mut sending, mut receiving) =
+            (bounds.sending(), bounds.receiving(|| std::future::ready(())));
         let started = Instant::now();
         let moving = async {
             for _ in 0..10 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(50)).await;
                 gives(&mut receiving, b"x").await.unwrap();
             }
         };

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
@@ -114,7 +117,7 @@ fn head(request: &Request<Incoming>, port: u16) -> Value {
 
 /// Echoes whatever comes after the upgrade.
 fn websocket(request: &mut Request<Incoming>) -> Response<Body> {
-    let upgrade = hyper::upgrade::on(request);
+    let upgrade = hyper::upgrade::on(&mut *request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let mut io = TokioIo::new(upgraded);
@@ -129,6 +132,12 @@ fn websocket(request: &mut Request<Incoming>) -> Response<Body> {
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert("connection", "upgrade".parse().unwrap());
     response.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    if let Some(key) = request.headers().get("sec-websocket-key") {
+        // RFC 6455, 4.2.2.
+        let key = [key.as_bytes(), b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+        let accept = STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &key));
+        response.headers_mut().insert("sec-websocket-accept", accept.parse().unwrap());
+    }
     response
 }
 
