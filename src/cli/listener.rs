@@ -55,9 +55,12 @@ pub(super) struct ListenerArguments {
     /// Addresses (10.0.0.0/8,…) whose connections begin with a PROXY protocol header, version 1 or 2, and must
     #[arg(long, value_name = "RANGES", value_delimiter = ',')]
     proxy_protocol_from: Vec<AddressRange>,
-    /// Addresses of proxies in front whose X-Forwarded-* and X-Request-ID are believed
+    /// Addresses of proxies in front whose X-Forwarded-For, X-Forwarded-Proto and X-Request-ID are believed
     #[arg(long, value_name = "RANGES", value_delimiter = ',')]
     trusted_proxies: Vec<AddressRange>,
+    /// Believe X-Forwarded-Host and X-Forwarded-Port of trusted proxies too: each must overwrite both, or remove them
+    #[arg(long)]
+    trusted_forwarded_host: bool,
     /// Write Forwarded (RFC 7239) too, and believe a trusted proxy's where it sends no X-Forwarded-For
     #[arg(long)]
     forwarded: bool,
@@ -70,6 +73,7 @@ impl ListenerArguments {
             proxy_protocol_from: self.proxy_protocol_from.iter().copied().collect(),
             hops: TrustedHops {
                 ranges: self.trusted_proxies.iter().copied().collect(),
+                host: self.trusted_forwarded_host,
                 forwarded: self.forwarded,
             },
             trace: None,

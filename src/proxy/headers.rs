@@ -3,8 +3,9 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, Version};
 
-use super::forwarded::{self, Arrival, REQUEST_ID, is_forwarded};
+use super::forwarded::{self, Arrival, is_forwarded};
 use super::hop_by_hop::{self, is_hop_by_hop, options, remove};
+use super::hops::REQUEST_ID;
 use super::told::{HeaderError, Told};
 use super::upgrade;
 use crate::policy::Permit;

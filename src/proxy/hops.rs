@@ -11,11 +11,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::settings::TrustedHops;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// More hops than this are not looked at.
 const MOST_HOPS: usize = 32;
@@ -61,7 +61,7 @@ impl Origin {
             return own;
         }
         let told = if headers.contains_key(FORWARDED_FOR) || !hops.forwarded {
-            by_x_forwarded(headers)
+            by_x_forwarded(headers, hops)
         } else {
             by_forwarded(peer, headers, hops)
         };
@@ -108,14 +108,16 @@ fn outwards(
     (client, via)
 }
 
-fn by_x_forwarded(headers: &HeaderMap) -> Told {
+/// Most proxies write the list and the scheme on every request; host and port many pass on as a client wrote them.
+fn by_x_forwarded(headers: &HeaderMap, hops: &TrustedHops) -> Told {
+    let told = |name| single(headers, name).filter(|_| hops.host);
     let lists = headers.get_all(FORWARDED_FOR).iter();
     let chain = lists.flat_map(|list| list.as_bytes().split(|octet| *octet == b','));
     Told {
         chain: chain.map(|item| address(item.trim_ascii())).collect(),
         https: single(headers, &FORWARDED_PROTO).and_then(|proto| scheme(proto.as_bytes())),
-        host: single(headers, &FORWARDED_HOST).filter(|host| is_authority(host)).cloned(),
-        port: single(headers, &FORWARDED_PORT)
+        host: told(&FORWARDED_HOST).filter(|host| is_authority(host)).cloned(),
+        port: told(&FORWARDED_PORT)
             .and_then(|port| port.to_str().ok()?.parse().ok())
             .filter(|port| *port != 0),
     }
@@ -206,7 +208,7 @@ mod tests {
 
     fn hops(forwarded: bool) -> TrustedHops {
         let ranges = ["10.0.0.0/8", "2001:db8:10::/48"].iter().map(|range| range.parse().unwrap());
-        TrustedHops { ranges: ranges.collect(), forwarded }
+        TrustedHops { ranges: ranges.collect(), host: true, forwarded }
     }
 
     fn origin(peer: &str, fields: &[(&'static str, &str)], hops: &TrustedHops) -> Origin {
@@ -282,6 +284,19 @@ mod tests {
         }
         let twice = [("x-request-id", "a"), ("x-request-id", "b")];
         assert!(origin("10.0.0.1", &twice, &hops(false)).request_id.is_none());
+    }
+
+    #[test]
+    fn host_and_port_are_believed_only_of_proxies_that_write_them() {
+        let fields = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.test"),
+            ("x-forwarded-port", "1"),
+        ];
+        let origin = origin("10.0.0.1", &fields, &TrustedHops { host: false, ..hops(true) });
+        assert!(origin.host.is_none() && origin.port.is_none());
+        assert_eq!((way(&origin).as_str(), origin.https), ("203.0.113.9 10.0.0.1", true));
     }
 
     #[test]

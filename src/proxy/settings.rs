@@ -43,6 +43,8 @@ pub enum Believed {
 pub struct TrustedHops {
     /// Their addresses.
     pub ranges: AddressRanges,
+    /// Whether they overwrite `X-Forwarded-Host` and `X-Forwarded-Port`, so that these are no client's.
+    pub host: bool,
     /// Whether `Forwarded` (RFC 7239) is written, and read where there is no `X-Forwarded-For`.
     pub forwarded: bool,
 }

@@ -121,7 +121,8 @@ fn nobody_else_can_say_so() {
 #[test]
 fn a_trusted_proxy_is_believed_up_to_the_first_that_is_none() {
     let site = Site::with_alice(REQUIRE);
-    let server = start(&site, &["--trusted-proxies", "127.0.0.1,10.0.0.0/8", "--forwarded"]);
+    let trusted = ["--trusted-proxies", "127.0.0.1,10.0.0.0/8", "--forwarded"];
+    let server = start(&site, &[&trusted[..], &["--trusted-forwarded-host"]].concat());
     let told = [
         "-H",
         "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.2",
@@ -160,6 +161,15 @@ fn a_trusted_proxy_is_believed_up_to_the_first_that_is_none() {
     let named = ["-H", "Forwarded: for=203.0.113.9;proto=https"];
     let reply = curl_http(server.http, "open.test", "/", &named);
     assert_eq!(header(&reply, "x-forwarded-for"), "203.0.113.9, 127.0.0.1");
+    // Without the option the host is what it was asked for by.
+    let reply = curl_http(start(&site, &trusted).http, "open.test", "/hops", &told);
+    for (name, expected) in [
+        ("x-forwarded-for", "203.0.113.9, 10.0.0.2, 127.0.0.1"),
+        ("x-forwarded-host", "open.test"),
+        ("x-forwarded-port", "443"),
+    ] {
+        assert_eq!(header(&reply, name), expected, "{name}");
+    }
     // That the client spoke https to somebody else is no https of ours.
     let refused = curl_http(server.http, "app.test", "/", &["-H", "X-Forwarded-Proto: https"]);
     assert_eq!(refused.code(), "403.4");
