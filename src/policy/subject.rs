@@ -28,7 +28,7 @@ pub struct Subject<'a> {
 pub struct ClientCertificate {
     /// What it says; an error where it cannot be read.
     pub peer: Result<Arc<PeerCertificate>, CertificateError>,
-    /// What its chain was found to be worth on this connection.
+    /// What policies found its chain to be worth.
     pub verdicts: VerdictCache,
 }
 

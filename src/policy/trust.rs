@@ -17,8 +17,8 @@ const LONGEST_CHAIN: usize = 10;
 const MOST_OF_A_NAME: usize = 2;
 /// Times at which a chain is tried that does not verify now: each try may cost as many signatures as webpki allows.
 const MOST_TRIES: usize = 12;
-/// A connection meets one bundle, or two while a policy changes; more are not kept.
-const KEPT_VERDICTS: usize = 8;
+/// A chain is shown to every host, and meets the bundles of all their policies; more are not kept.
+const KEPT_VERDICTS: usize = 64;
 
 /// The CAs of a policy.
 #[derive(Debug)]
@@ -218,7 +218,7 @@ impl TrustBundle {
     }
 }
 
-/// The verdicts of one connection's chain.
+/// The verdicts on one chain, on whatever connections it is shown.
 #[derive(Debug, Default)]
 pub struct VerdictCache(Mutex<Vec<(Fingerprint, Arc<ChainVerdict>)>>);
 

@@ -17,8 +17,10 @@ use crate::policy::ClientCertificate;
 const MOST_OCTETS: u64 = 16 * 1024 * 1024;
 /// A longer chain is read for its connection alone: nobody may put out many others.
 const LONGEST_CHAIN: usize = 16 * 1024;
-/// What a certificate takes beside its octets, parsed.
-const OVERHEAD: u32 = 2048;
+/// What a certificate takes beside its octets, parsed: this,
+const OVERHEAD: usize = 2048;
+/// and so many times its own octets, where they are nothing but short names.
+const PARSED: usize = 16;
 
 /// What is known of chains; clones know the same.
 #[derive(Clone)]
@@ -27,8 +29,11 @@ pub(super) struct Chains(Cache<Fingerprint, Arc<ClientCertificate>>);
 impl Chains {
     pub(super) fn new() -> Self {
         let weigh = |_: &Fingerprint, certificate: &Arc<ClientCertificate>| {
-            let chain = certificate.peer.as_ref().map_or(0, |peer| octets(&peer.chain));
-            u32::try_from(chain).unwrap_or(u32::MAX).saturating_add(OVERHEAD)
+            let peer = certificate.peer.as_ref();
+            let octets = peer.map_or(0, |peer| {
+                octets(&peer.chain) + PARSED * peer.leaf().map_or(0, |leaf| leaf.len())
+            });
+            u32::try_from(octets + OVERHEAD).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(MOST_OCTETS).weigher(weigh).build())
     }
@@ -95,6 +100,15 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &chains.read(&two)));
         let longer = [one[0].clone(), two[0].clone()];
         assert!(!Arc::ptr_eq(&first, &chains.read(&longer)));
+    }
+
+    #[test]
+    fn a_certificate_weighs_what_becomes_of_it() {
+        let (chains, ca) = (Chains::new(), ca("a"));
+        let chain = [leaf(&ca)];
+        let _kept = chains.read(&chain);
+        chains.0.run_pending_tasks();
+        assert!(chains.0.weighted_size() > 17 * chain[0].len() as u64);
     }
 
     #[test]
