@@ -1,5 +1,6 @@
 //! One request's access record, written when the last of its response is gone, however it ends.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -57,8 +58,7 @@ impl Visit {
         record.protocol = protocol(request.version());
         record.method = Some(request.method().clone());
         record.host = authority.or_else(|| field(header::HOST));
-        record.path = request.uri().path().to_owned();
-        record.query = request.uri().query().map(str::to_owned);
+        record.target = request.uri().path_and_query().cloned();
         record.user_agent = field(header::USER_AGENT);
         record.referer = field(header::REFERER);
         record.certificate = peer.cloned();
@@ -117,7 +117,7 @@ impl Visit {
         self.record.status = status;
     }
 
-    pub(super) fn answered(&mut self, status: u16, endpoint: String) {
+    pub(super) fn answered(&mut self, status: u16, endpoint: SocketAddr) {
         self.record.status = status;
         self.record.backend = Some(endpoint);
     }

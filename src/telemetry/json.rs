@@ -1,7 +1,7 @@
 //! Access records as JSON, one object on a line.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Method;
 use jiff::Timestamp;
@@ -65,7 +65,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    backend: Option<&'a str>,
+    backend: Option<SocketAddr>,
     bytes_sent: u64,
     duration_ms: f64,
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "each_cut")]
@@ -91,8 +91,8 @@ pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
         protocol: record.protocol,
         method: record.method.as_ref().map(Method::as_str),
         host: text(host.as_deref()),
-        path: text(Some(&record.path)),
-        query: cut(record.query.as_deref()),
+        path: text(Some(record.path())),
+        query: cut(record.query()),
         user_agent: cut(agent.as_deref()),
         referer: cut(referer.as_deref()),
         status: record.status,
@@ -107,7 +107,7 @@ pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
         reason: cut(record.reason.as_deref()),
         request_id: text(request_id.as_deref()),
         trace_id: record.trace_id.as_deref(),
-        backend: record.backend.as_deref(),
+        backend: record.backend,
         bytes_sent: record.bytes_sent,
         duration_ms: record.duration.as_secs_f64() * 1000.0,
         trace: &record.trace,
@@ -173,10 +173,11 @@ mod tests {
         let address = "10.0.0.1:443".parse().unwrap();
         let mut record = AccessRecord::new(Event::Request, Timestamp::UNIX_EPOCH, address, address);
         record.user_agent = HeaderValue::from_bytes("a\u{9b}31m\u{202e}b".as_bytes()).ok();
-        record.path = "/".repeat(10_000);
+        record.target = "/".repeat(10_000).parse().ok();
+        record.trace = vec!["x".repeat(10_000)];
         let line = String::from_utf8(line(&record)).unwrap();
         assert!(line.contains(r"a\u009b31m\u202eb"), "{line}");
-        assert!(line.len() < 6_000);
+        assert!(line.len() < 10_000);
     }
 
     #[test]
@@ -184,7 +185,7 @@ mod tests {
         let address = "[::ffff:10.0.0.1]:443".parse().unwrap();
         let time = Timestamp::from_millisecond(1_000_005).unwrap();
         let mut record = AccessRecord::new(Event::Request, time, address, address);
-        record.query = Some(String::new());
+        record.target = "/?".parse().ok();
         let value: serde_json::Value = serde_json::from_slice(&line(&record)).unwrap();
         let names = [
             "bytes_sent",
@@ -192,6 +193,7 @@ mod tests {
             "client_port",
             "duration_ms",
             "event",
+            "path",
             "protocol",
             "query",
             "server_ip",

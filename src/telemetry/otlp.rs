@@ -46,10 +46,11 @@ fn attributes(record: &AccessRecord) -> Vec<Value> {
     let scheme = if record.tls.is_some() { "https" } else { "http" };
     let (host, agent) = (lossy(record.host.as_ref()), lossy(record.user_agent.as_ref()));
     let (code, request_id) = (record.shown_code(), lossy(record.request_id.as_ref()));
+    let backend = record.backend.map(|backend| backend.to_string());
     let texts = [
         ("http.request.method", record.method.as_ref().map(Method::as_str)),
         ("url.scheme", Some(scheme)),
-        ("url.path", Some(record.path.as_str())),
+        ("url.path", Some(record.path())),
         ("server.address", host.as_deref()),
         ("user_agent.original", agent.as_deref()),
         ("network.protocol.version", Some(version)),
@@ -57,7 +58,7 @@ fn attributes(record: &AccessRecord) -> Vec<Value> {
         ("certmap.policy", record.policy.as_deref()),
         ("certmap.mechanism", record.mechanism),
         ("certmap.request_id", request_id.as_deref()),
-        ("certmap.backend", record.backend.as_deref()),
+        ("certmap.backend", backend.as_deref()),
     ];
     let texts = texts.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
     let client = record.client.ip().to_canonical().to_string();
@@ -112,8 +113,7 @@ mod tests {
         record.duration = Duration::from_millis(2);
         (record.method, record.status, record.protocol) = (Some(Method::GET), 503, "HTTP/2.0");
         record.user = Some(crate::auth::Principal::named("alice"));
-        record.query = Some("token=1".to_owned());
-        record.path = "/".repeat(5_000);
+        record.target = format!("{}?token=1", "/".repeat(5_000)).parse().ok();
         let context = TraceContext { trace: 1, span: 2, parent: Some(3), sampled: true };
         let span = span(&context, &record);
         let text = span.to_string();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use jiff::Timestamp;
 
@@ -43,10 +44,8 @@ pub struct AccessRecord {
     pub method: Option<Method>,
     /// Host or :authority.
     pub host: Option<HeaderValue>,
-    /// The path.
-    pub path: String,
-    /// What follows the question mark.
-    pub query: Option<String>,
+    /// Path and query.
+    pub target: Option<PathAndQuery>,
     /// User-Agent.
     pub user_agent: Option<HeaderValue>,
     /// Referer.
@@ -74,7 +73,7 @@ pub struct AccessRecord {
     /// The trace that it belongs to.
     pub trace_id: Option<String>,
     /// Who answered.
-    pub backend: Option<String>,
+    pub backend: Option<SocketAddr>,
     /// Of the response's body.
     pub bytes_sent: u64,
     /// How the decision came about, where it was a refusal.
@@ -95,8 +94,7 @@ impl AccessRecord {
             protocol: "-",
             method: None,
             host: None,
-            path: String::new(),
-            query: None,
+            target: None,
             user_agent: None,
             referer: None,
             status: 0,
@@ -114,6 +112,16 @@ impl AccessRecord {
             bytes_sent: 0,
             trace: Vec::new(),
         }
+    }
+
+    /// The path; empty where there is none.
+    pub(super) fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
+    }
+
+    /// What follows the question mark.
+    pub(super) fn query(&self) -> Option<&str> {
+        self.target.as_ref()?.query()
     }
 
     /// The code, where there was a response.

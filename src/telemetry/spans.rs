@@ -1,6 +1,7 @@
 //! Spans on their way to a collector. Requests hand them over and never wait; what there is no room for, and what the
 //! collector does not take, is dropped and counted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +39,10 @@ pub struct Collector {
 
 /// The way to the collector; clones lead to the same one.
 #[derive(Clone, Debug)]
-pub struct Spans {
+pub struct Spans(Arc<Way>);
+
+#[derive(Debug)]
+struct Way {
     spans: mpsc::Sender<Value>,
     dropped: Counter,
     end: CancellationToken,
@@ -62,20 +66,22 @@ impl Spans {
             sender.run(waiting, told).await;
             drop(done);
         });
-        Self { spans, dropped, end, ended }
+        Self(Arc::new(Way { spans, dropped, end, ended }))
     }
 
     /// Hands the span of a request over. Never waits.
     pub fn finish(&self, context: &TraceContext, record: &AccessRecord) {
-        if self.spans.try_send(otlp::span(context, record)).is_err() {
-            self.dropped.inc();
+        // What there is no room for is not even made.
+        match self.0.spans.try_reserve() {
+            Ok(room) => room.send(otlp::span(context, record)),
+            Err(_) => drop(self.0.dropped.inc()),
         }
     }
 
     /// Sends what waits, but not for longer than this.
     pub async fn flush(&self, limit: Duration) {
-        self.end.cancel();
-        drop(tokio::time::timeout(limit, self.ended.cancelled()).await);
+        self.0.end.cancel();
+        drop(tokio::time::timeout(limit, self.0.ended.cancelled()).await);
     }
 }
 
