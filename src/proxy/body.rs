@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
+use http::header::{self, HeaderValue};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -44,6 +46,15 @@ pub(super) enum BodyError {
 /// A whole body in memory: a page of our own.
 pub(super) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// The answer to HEAD, which says how long its body would be: over HTTP/2 the octets themselves would go out.
+pub(super) fn unsent(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) else {
+        return response;
+    };
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.map(|_| full(""))
 }
 
 /// A body, until its end or that of the permit, and within the route's bounds.

@@ -3,7 +3,6 @@
 
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Version};
-use hyper::ext::Protocol;
 
 use super::rejection::Rejection;
 
@@ -21,14 +20,10 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// CONNECT names no path by which it could be judged, unless it is for a protocol (RFC 8441). TRACE has the backend send
+/// CONNECT names no path by which it could be judged; one that is for a protocol (RFC 8441) has become a GET by now. TRACE has the backend send
 /// back what it was told: the account's password, or a signed identity, is not the client's to see.
 fn is_carried<B>(request: &Request<B>) -> bool {
-    match *request.method() {
-        Method::CONNECT => request.extensions().get::<Protocol>().is_some(),
-        Method::TRACE => false,
-        _ => true,
-    }
+    !matches!(*request.method(), Method::CONNECT | Method::TRACE)
 }
 
 fn has_known_coding(headers: &HeaderMap) -> bool {

@@ -2,24 +2,25 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use rustls::pki_types::UnixTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::accept::{Accept, prefers_json};
 use super::authorize::{Admission, Case};
-use super::body::{RequestBody, ResponseBody, Watched, full};
+use super::body::{RequestBody, ResponseBody, Watched, full, unsent};
 use super::connection::{Connection, OpenRequest};
-use super::forwarded::{Arrival, REQUEST_ID};
+use super::forwarded::Arrival;
 use super::grpc::{self, is_grpc};
-use super::hops::Origin;
+use super::hops::{Origin, REQUEST_ID};
 use super::linger::{linger, throw_away};
-use super::rejection::{Accept, Rejection, prefers_json};
+use super::rejection::Rejection;
+use super::request_ids::RequestIds;
 use super::settings::ListenerSettings;
 use super::trace::Trace;
 use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
@@ -33,7 +34,7 @@ use crate::snapshot::{PathPattern, Route, RouteSettings, Snapshot, SnapshotStore
 use crate::telemetry::{AccessLog, Metrics};
 
 /// What every request needs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Line {
     pub(super) store: Arc<SnapshotStore>,
     pub(super) lookups: Arc<Lookups>,
@@ -79,7 +80,7 @@ impl Line {
             visit.traced(trace.context, settings.spans.as_ref());
         }
         let (accept, version) = (Accept::of(request.headers()), request.version());
-        let grpc = is_grpc(&request);
+        let (grpc, head) = (is_grpc(&request), request.method() == Method::HEAD);
         let answer = match extended_connect::read(&mut request) {
             Ok(()) => self.answer(&snapshot, &connection, request, &received, &mut visit).await,
             Err(unextended) => Err(unextended.into()),
@@ -102,6 +103,7 @@ impl Line {
         {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        let response = if head { unsent(response) } else { response };
         Ok(response.map(|body| Recorded::new(body, visit).boxed()))
     }
 
@@ -131,16 +133,17 @@ impl Line {
         received: &Received,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        if request.headers().len() > self.settings.limits.head_fields {
-            return Err(Rejection::too_many_fields());
-        }
-        let case = Case::new(connection.clone(), &request, &received.origin, snapshot)?;
-        let case = Arc::new(case);
-        if let Some(keys) = case.published_keys(snapshot, request.method()) {
-            visit.published(200);
-            return Ok(jwk_set(&keys, &received.request_id));
-        }
-        let place = case.route(snapshot)?;
+        let (case, place) = match self.lead(snapshot, connection, &request, &received.origin) {
+            Ok(Led::To(case, place)) => (case, place),
+            Ok(Led::Keys(keys)) => {
+                visit.published(200);
+                return Ok(jwk_set(&keys, &received.request_id));
+            }
+            Err(rejection) => {
+                linger(request);
+                return Err(rejection);
+            }
+        };
         let settings = &place.1.settings;
         let arrival = Arrival {
             origin: received.origin.clone(),
@@ -179,6 +182,25 @@ impl Line {
         }
     }
 
+    /// Where a request goes.
+    fn lead<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        connection: &Arc<Connection>,
+        request: &Request<Incoming>,
+        origin: &Origin,
+    ) -> Result<Led<'s>, Rejection> {
+        if request.headers().len() > self.settings.limits.head_fields {
+            return Err(Rejection::too_many_fields());
+        }
+        let case = Case::new(connection.clone(), request, origin, snapshot)?;
+        if let Some(keys) = case.published_keys(snapshot, request.method()) {
+            return Ok(Led::Keys(keys));
+        }
+        let place = case.route(snapshot)?;
+        Ok(Led::To(Arc::new(case), place))
+    }
+
     /// What the route does before anybody asks who is calling.
     fn arrived(
         &self,
@@ -189,7 +211,7 @@ impl Line {
         if settings.name.is_empty() {
             return Ok(Arrived::Request(None));
         }
-        let json = prefers_json(request.headers());
+        let json = !settings.error_pages.is_empty() && prefers_json(request.headers());
         let returning = Box::new(Returning::of(settings.clone(), request, json));
         match traffic::arrived(settings, &arrival.origin, request, &self.rate_limits) {
             Ok(Some(fields)) => Ok(Arrived::Preflight(fields)),
@@ -257,7 +279,7 @@ impl Line {
             }
             cut.map_or_else(|| error.into(), Rejection::from)
         })?;
-        visit.answered(response.status().as_u16(), endpoint.to_string());
+        visit.answered(response.status().as_u16(), endpoint);
         if is_switching(&response) {
             let client = upgrade.ok_or(UpstreamError::Unasked(endpoint))?;
             let backend = hyper::upgrade::on(&mut response);
@@ -340,6 +362,14 @@ fn no_content(mut fields: HeaderMap, request_id: &HeaderValue) -> Response<Respo
     response
 }
 
+/// Where a request goes.
+enum Led<'s> {
+    /// To what its host publishes.
+    Keys(Arc<str>),
+    /// To a route, by the pattern that its path matched.
+    To(Arc<Case>, (&'s PathPattern, &'s Route)),
+}
+
 /// What a request is, once it has arrived at its route.
 enum Arrived {
     /// The fields of its answer.
@@ -366,47 +396,4 @@ struct Exchange {
 
 fn is_switching<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// Names for requests: unique in this process, and not to be foretold outside it.
-#[derive(Debug)]
-pub(super) struct RequestIds {
-    prefix: u64,
-    /// What makes numbers of traces and spans look like none.
-    secrets: [u64; 2],
-    next: AtomicU64,
-}
-
-impl RequestIds {
-    pub(super) fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
-        let mut random = [[0; 8]; 3];
-        for part in &mut random {
-            aws_lc_rs::rand::fill(part)?;
-        }
-        let [prefix, trace, span] = random.map(u64::from_be_bytes);
-        Ok(Self { prefix, secrets: [trace, span], next: AtomicU64::new(1) })
-    }
-
-    fn next(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn name(&self, number: u64) -> HeaderValue {
-        let id = format!("{:016x}{number:016x}", self.prefix);
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
-    }
-
-    /// For a trace that begins with this request, and for a span. Neither is 0, which would be none.
-    fn trace(&self, number: u64) -> (u128, u64) {
-        let [trace, span] = self.secrets.map(|secret| mixed(number ^ secret));
-        let trace = u128::from(self.prefix) << 64 | u128::from(trace);
-        (trace.max(1), span.max(1))
-    }
-}
-
-/// Another number for each number (the last step of SplitMix64).
-fn mixed(number: u64) -> u64 {
-    let number = (number ^ number >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ number >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ number >> 31
 }

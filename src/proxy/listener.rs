@@ -22,16 +22,17 @@ use super::chains::Chains;
 use super::connection::{Connection, Requests, Seat};
 use super::door;
 use super::fair::Fair;
-use super::http::{Line, RequestIds};
+use super::http::Line;
 use super::places::{Place, Places};
 use super::proxy_protocol::{self, ProxyHeaderError};
+use super::request_ids::RequestIds;
 use super::sessions::Sessions;
 use super::settings::{Limits, ListenerSettings};
 use super::tls::{HandshakeError, accept};
 use super::traffic::RateLimits;
 use super::upstream::{Timeouts, Upstream};
 use super::worker::Worker;
-use crate::lookup::Lookups;
+use crate::lookup::{Lookups, NameLookup};
 use crate::snapshot::SnapshotStore;
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
 
@@ -80,7 +81,7 @@ pub struct Proxy {
     _ended: DropGuard,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Server {
     line: Arc<Line>,
     sessions: Sessions,
@@ -103,36 +104,40 @@ impl Proxy {
         let settings = parts.settings;
         let exempt = settings.hops.ranges.clone();
         let places = Places::new(&settings.limits, exempt);
-        let line = Line {
-            store: parts.store,
-            lookups: parts.lookups,
-            upstream: Upstream::new(parts.timeouts),
-            metrics: parts.metrics,
-            log: parts.log,
-            rate_limits: Arc::new(RateLimits::new()),
-            https_port: https.local_addr()?.port(),
-            tunnels: connections.clone(),
-            leaving: leaving.clone(),
-            stop: stop.clone(),
-            request_ids: Arc::new(RequestIds::new().map_err(io::Error::other)?),
-            settings,
-        };
-        let server = Server {
-            line: Arc::new(line),
-            sessions: Sessions::new(),
-            chains: Chains::new(),
-            places: Arc::new(places),
-            connections: connections.clone(),
-            drain: drain.clone(),
-            stop: stop.clone(),
+        let (places, names) = (Arc::new(places), Arc::new(NameLookup::new()));
+        let (rate_limits, sessions) = (Arc::new(RateLimits::new()), Sessions::new());
+        let chains = Chains::new();
+        let request_ids = Arc::new(RequestIds::new().map_err(io::Error::other)?);
+        let https_port = https.local_addr()?.port();
+        let server = || {
+            let line = Line {
+                store: parts.store.clone(),
+                lookups: parts.lookups.clone(),
+                // Kept connections are driven by the thread that opened them.
+                upstream: Upstream::new(parts.timeouts, names.clone()),
+                metrics: parts.metrics.clone(),
+                log: parts.log.clone(),
+                rate_limits: rate_limits.clone(),
+                https_port,
+                tunnels: connections.clone(),
+                leaving: leaving.clone(),
+                stop: stop.clone(),
+                request_ids: request_ids.clone(),
+                settings: settings.clone(),
+            };
+            Arc::new(Server {
+                line: Arc::new(line),
+                sessions: sessions.clone(),
+                chains: chains.clone(),
+                places: places.clone(),
+                connections: connections.clone(),
+                drain: drain.clone(),
+                stop: stop.clone(),
+            })
         };
         let mut workers = Vec::new();
         for number in 0..parts.workers.get() {
-            // Kept connections are driven by the thread that opened them.
-            let upstream = Upstream::new(parts.timeouts);
-            let line = Arc::new(Line { upstream, ..(*server.line).clone() });
-            let server = Arc::new(Server { line, ..server.clone() });
-            workers.push((Worker::start(number, ended.clone())?, server));
+            workers.push((Worker::start(number, ended.clone())?, server()));
         }
         let (listeners, shut) = (TaskTracker::new(), CancellationToken::new());
         let _ended = ended.drop_guard();

@@ -5,6 +5,7 @@
 //! sets → `upstream` forwards, which takes the permit by value → `visit` writes one access record. Every way out that is
 //! not the backend's answer is a `rejection` with a stable code. Nothing here decides who anyone is.
 
+mod accept;
 mod authorize;
 mod body;
 mod certificate_headers;
@@ -27,6 +28,7 @@ mod places;
 mod proxy_protocol;
 mod ranges;
 mod rejection;
+mod request_ids;
 mod sessions;
 mod settings;
 mod tls;

@@ -61,7 +61,7 @@ fn masked(address: IpAddr, length: u8) -> Option<IpAddr> {
     }
 }
 
-/// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 one.
+/// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 one (RFC 6177).
 pub(super) fn network(address: IpAddr) -> IpAddr {
     let address = address.to_canonical();
     let length = if address.is_ipv4() { 32 } else { 64 };

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::body::{ResponseBody, full};
 use super::extended_connect::Unextended;
+use super::hops::REQUEST_ID;
 use super::traffic::{Cut, Returning};
 use super::upstream::UpstreamError;
 use crate::auth::PassedBack;
@@ -172,7 +173,7 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
+        headers.insert(REQUEST_ID, request_id.clone());
         challenge(headers, &self.challenges);
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
@@ -230,7 +231,7 @@ fn passed(
     *response.headers_mut() = passed_back.headers;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
+    headers.insert(REQUEST_ID, request_id.clone());
     if passed_back.status == StatusCode::UNAUTHORIZED {
         challenge(headers, challenges);
     }
@@ -345,65 +346,5 @@ impl From<UpstreamError> for Rejection {
             _ => ("502", "Bad gateway", "The server could not be reached, or broke off."),
         };
         Self::plain(status, code, title, detail, error.to_string())
-    }
-}
-
-/// What a client accepts; made out only where it is answered with a page.
-pub(super) struct Accept(Vec<HeaderValue>);
-
-impl Accept {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self(headers.get_all(header::ACCEPT).iter().cloned().collect())
-    }
-
-    pub(super) fn prefers_json(&self) -> bool {
-        prefers(self.0.iter())
-    }
-}
-
-pub(super) fn prefers_json(headers: &HeaderMap) -> bool {
-    prefers(headers.get_all(header::ACCEPT).iter())
-}
-
-/// RFC 9110, 12.5.1: by the quality of each; a page where both are equal.
-fn prefers<'v>(accept: impl Iterator<Item = &'v HeaderValue>) -> bool {
-    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
-    let accept = accept.join(",");
-    let json = ["application/problem+json", "application/json", "application/*", "*/*"];
-    quality(&accept, &json) > quality(&accept, &["text/html", "text/*", "*/*"])
-}
-
-/// The quality of the first of the ranges that is named, in thousandths.
-fn quality(accept: &str, ranges: &[&str]) -> u32 {
-    let named = |range: &&str| {
-        accept.split(',').find_map(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(range));
-            let q =
-                parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
-            is_it.then_some((q.clamp(0.0, 1.0) * 1000.0) as u32)
-        })
-    };
-    ranges.iter().find_map(named).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn browsers_get_a_page_and_programs_problem_details() {
-        for (accept, json) in [
-            ("", false),
-            ("*/*", false),
-            ("text/html,application/xhtml+xml,*/*;q=0.8", false),
-            ("application/json", true),
-            ("application/problem+json, text/html;q=0.5", true),
-            ("text/html, application/json;q=0.9", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(prefers_json(&headers), json, "{accept}");
-        }
     }
 }

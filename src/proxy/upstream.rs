@@ -86,9 +86,8 @@ pub(super) struct Destination<'a> {
 }
 
 impl Upstream {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
-        let pool = Arc::new(Pool::new(timeouts.idle));
-        Self { pool, names: Arc::new(NameLookup::new()), timeouts }
+    pub(super) fn new(timeouts: Timeouts, names: Arc<NameLookup>) -> Self {
+        Self { pool: Arc::new(Pool::new(timeouts.idle)), names, timeouts }
     }
 
     /// How long a tunnel may be silent.

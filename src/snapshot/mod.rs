@@ -27,6 +27,6 @@ pub use settings::{
     RouteTimeouts, StatusRange,
 };
 pub use store::{Snapshot, SnapshotStore};
-pub use terms::{ClientCertificateTerms, TlsRules, TlsVersion, server_config};
+pub use terms::{ClientCertificateTerms, TlsRules, TlsVersion};
 pub use ticket_keys::{Opened, TicketId, TicketKeys};
 pub use tls::{HostCertificates, ServerCertificate, ServerCertificates, Stapled, Tls};

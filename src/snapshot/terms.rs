@@ -157,17 +157,6 @@ impl TlsRules {
     }
 }
 
-/// The TLS configuration for these terms, by the usual rules.
-///
-/// # Errors
-/// The provider does not support what rustls needs.
-pub fn server_config(
-    terms: &ClientCertificateTerms,
-    certificates: Arc<dyn ResolvesServerCert>,
-) -> Result<Arc<ServerConfig>, Error> {
-    TlsRules::default().server_config(terms, certificates)
-}
-
 /// Lets any chain through the handshake, so that a refusal can be an HTTP answer with its reason. The handshake still
 /// proves that the client holds the certificate's key; whether the certificate is worth anything is judged for each
 /// request, and nothing may be concluded from the handshake having succeeded.

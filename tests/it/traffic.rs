@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::support::clients::{curl, curl_http};
-use super::support::frames::{END_HEADERS, END_STREAM, Event, H2, HEADERS, frame, get};
+use super::support::frames::{END_HEADERS, END_STREAM, Event, H2, HEADERS, frame, get, head};
 use super::support::manifests::{config_map, ingress, ingress_with, route_policy};
 use super::support::origin::{Origin, answer};
 use super::support::server::{Server, wait};
@@ -101,15 +101,17 @@ fn a_client_that_is_still_sending_gets_to_read_why_it_is_refused() {
         }
     }
     // One that reads nothing before it has sent everything.
-    let mut stream = TcpStream::connect(server.http).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let length = 8 << 20;
-    write!(stream, "POST / HTTP/1.1\r\nHost: open.test\r\nContent-Length: {length}\r\n\r\n")
-        .unwrap();
-    stream.write_all(&vec![b'x'; length]).unwrap();
-    let mut buffer = [0; 64];
-    let read = stream.read(&mut buffer).unwrap();
-    assert!(buffer[..read].starts_with(b"HTTP/1.1 413 "));
+    for (host, status) in [("open.test", "413"), ("nowhere.test", "404"), ("no name", "400")] {
+        let mut stream = TcpStream::connect(server.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let length = 8 << 20;
+        write!(stream, "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n")
+            .unwrap();
+        stream.write_all(&vec![b'x'; length]).unwrap();
+        let mut buffer = [0; 64];
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(buffer[..read].starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{host}");
+    }
 }
 
 const CORS: &str = "cors: {allowOrigins: ['https://*.corp.example'], allowMethods: [GET, PUT], exposeHeaders: [X-Total], allowCredentials: true, maxAge: 10m}";
@@ -364,6 +366,34 @@ fn pages_of_the_route_take_the_place_of_ours_and_where_it_says_so_of_the_backend
     assert_eq!(get("alice", "/ill", &[]).body, "theirs");
     server.edit("more.yaml", &config_map("more", "any.html", "<p>Found.</p>"));
     assert_eq!(get("alice", "/gone", &[]).body.trim(), "<p>Found.</p>", "a page is rotated live");
+}
+
+#[test]
+fn our_answers_to_head_have_a_length_and_no_body() {
+    let (site, server) = site("httpsRedirect: true");
+    let mut client = H2::plain(server.http, &[]).unwrap();
+    for (stream, host) in [(1, "nowhere.test"), (3, "open.test"), (5, "app.test")] {
+        let request = head("HEAD", host, "/", &[]);
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &request)).unwrap();
+        loop {
+            match client.next().unwrap() {
+                Event::Head { stream: of, end, .. } if of == stream => {
+                    break assert!(end, "{host}");
+                }
+                Event::Other => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    for http in ["--http1.1", "--http2"] {
+        let page = open(&site, &server, "/", &[http, "-I"]);
+        assert_eq!(page.status, 200);
+        let refused = curl(&site, server.https, "-", "app.test", "/", &[http, "-I"]);
+        let whole = curl(&site, server.https, "-", "app.test", "/", &[http]);
+        assert_eq!((refused.status, refused.body.as_str()), (403, ""));
+        let length = field(&refused, "content-length").unwrap();
+        assert_eq!(length, whole.body.len().to_string(), "{http}");
+    }
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! Accept-Encoding (RFC 9110, 12.5.3): which of the route's codings a client would rather have.
 
 use http::HeaderMap;
-use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http::header::ACCEPT_ENCODING;
 
+use crate::proxy::accept::{Quality, members};
 use crate::snapshot::Coding;
-
-/// Quality in thousandths.
-type Quality = u16;
 
 /// The name of a coding in Accept-Encoding and Content-Encoding.
 pub(super) fn name(coding: Coding) -> &'static str {
@@ -20,12 +18,7 @@ pub(super) fn name(coding: Coding) -> &'static str {
 /// The coding of the highest quality, of equal ones the first that the route names; none where the client accepts none,
 /// or would rather have none.
 pub(super) fn preferred(codings: &[Coding], headers: &HeaderMap) -> Option<Coding> {
-    let fields = headers.get_all(ACCEPT_ENCODING).iter();
-    let members: Vec<(&str, Quality)> = fields
-        .filter_map(|value: &HeaderValue| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(member)
-        .collect();
+    let members: Vec<(&str, Quality)> = members(headers.get_all(ACCEPT_ENCODING).iter()).collect();
     let plain = stated(&members, "identity").unwrap_or(0);
     let mut best = None;
     for &coding in codings {
@@ -46,29 +39,9 @@ fn stated(members: &[(&str, Quality)], name: &str) -> Option<Quality> {
     members.iter().find(|(it, _)| is_it(it)).map(|(_, quality)| *quality)
 }
 
-/// A coding and its quality; none where it cannot be read.
-fn member(text: &str) -> Option<(&str, Quality)> {
-    let mut parts = text.split(';').map(str::trim);
-    let name = parts.next().filter(|name| !name.is_empty())?;
-    let quality = parts
-        .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")).map(quality));
-    Some((name, quality.unwrap_or(Some(1000))?))
-}
-
-/// RFC 9110, 12.4.2: at most three digits after the point, and not more than 1.
-fn quality(text: &str) -> Option<Quality> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    let digits = part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit());
-    let thousandths: Quality = format!("{part:0<3}").parse().ok().filter(|_| digits)?;
-    match (whole, thousandths) {
-        ("0", _) => Some(thousandths),
-        ("1", 0) => Some(1000),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;

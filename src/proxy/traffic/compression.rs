@@ -20,6 +20,7 @@ use tokio_util::io::{StreamReader, poll_read_buf};
 use super::accept_encoding::name;
 use super::vary::vary;
 use crate::proxy::body::{BodyError, ResponseBody};
+use crate::proxy::hop_by_hop::options;
 use crate::snapshot::{Coding, Compression};
 
 /// Octets that are read from an encoder at once.
@@ -27,7 +28,7 @@ const CHUNK: usize = 16 * 1024;
 /// 256 KiB of memory of what went before: the best that a few hundred KiB for each response can buy.
 const WINDOW_BITS: u32 = 18;
 /// Digests of the octets that went over the wire, or that were to.
-const DIGESTS: [HeaderName; 4] = [
+pub(super) const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("content-md5"),
     HeaderName::from_static("digest"),
@@ -61,13 +62,9 @@ fn may_be(compression: &Compression, response: &Response<ResponseBody>) -> bool 
     let long = !response.body().is_end_stream() && length.is_none_or(|it| it >= compression.least);
     let plain = !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.contains_key(header::CONTENT_RANGE)
-        && !has_option(headers, &header::CACHE_CONTROL, "no-transform");
+        && !options(headers, &header::CACHE_CONTROL)
+            .any(|it| it.eq_ignore_ascii_case(b"no-transform"));
     whole && long && plain && is_of(&compression.types, headers)
-}
-
-fn has_option(headers: &HeaderMap, name: &HeaderName, option: &str) -> bool {
-    let members = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    members.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(option))
 }
 
 fn is_of(types: &[Box<str>], headers: &HeaderMap) -> bool {

@@ -5,6 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
 
 use super::vary::vary;
+use crate::proxy::hop_by_hop::options;
 use crate::snapshot::Cors;
 
 /// What a backend says about it, where the route says something.
@@ -94,12 +95,8 @@ fn matches(pattern: &str, origin: &str) -> bool {
 
 /// What the script wants to send; what is no name is passed over.
 fn asked_for(headers: &HeaderMap) -> Vec<HeaderName> {
-    let asked = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
-    let names = asked.flat_map(|value| value.as_bytes().split(|&b| b == b','));
-    names
-        .take(MOST_NAMES)
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect()
+    let names = options(headers, &header::ACCESS_CONTROL_REQUEST_HEADERS).take(MOST_NAMES);
+    names.filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
 }
 
 /// A list, where there is something to list.

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 
+use super::compression::DIGESTS;
 use crate::snapshot::{ErrorPage, StatusRange};
 
 /// What speaks of a body that is replaced.
@@ -39,6 +40,11 @@ impl Wanted {
         others.find(|page| !is_json(&page.content_type)).or_else(|| fitting.next())
     }
 
+    /// Whether what the client accepts makes a difference.
+    pub(super) fn depends(self, pages: &[ErrorPage]) -> bool {
+        pages.iter().any(|page| self.fits(page))
+    }
+
     fn fits(self, page: &ErrorPage) -> bool {
         let status = match page.status {
             StatusRange::One(status) => status == self.status,
@@ -51,7 +57,7 @@ impl Wanted {
 
 /// Makes the fields those of the page.
 pub(super) fn describe(page: &ErrorPage, headers: &mut HeaderMap) {
-    for name in &OF_THE_BODY {
+    for name in OF_THE_BODY.iter().chain(&DIGESTS) {
         headers.remove(name);
     }
     headers.insert(header::CONTENT_TYPE, page.content_type.clone());
@@ -129,6 +135,8 @@ mod tests {
             ("content-encoding", "gzip"),
             ("content-length", "9"),
             ("etag", "\"x\""),
+            ("content-digest", "sha-256=:x:"),
+            ("repr-digest", "sha-256=:x:"),
             ("content-type", "text/plain"),
             ("set-cookie", "a=1"),
         ] {

@@ -1,7 +1,7 @@
 //! How often somebody may ask: a bucket for each limit and each address or account (GCRA). Memory has a bound. Where more
 //! ask than there are places, those who ask seldom lose theirs first, and with it nothing but what they had used up.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use moka::Expiry;
 use moka::sync::Cache;
 
 use crate::identity::Fingerprint;
+use crate::proxy::ranges::network;
 use crate::snapshot::{RateKey, RateLimit, RouteSettings};
 
 /// Buckets that are kept; one takes a few hundred octets.
@@ -93,16 +94,6 @@ impl RateLimits {
 fn quota(limit: RateLimit) -> Option<Quota> {
     let one = limit.period.checked_div(limit.requests)?;
     Some(Quota::with_period(one)?.allow_burst(NonZeroU32::new(limit.burst)?))
-}
-
-/// A client has a whole /64 of IPv6 (RFC 6177), and an IPv4 address however it is written.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        address @ IpAddr::V4(_) => address,
-    }
 }
 
 /// A bucket that nobody took from until it was full again is as good as none.

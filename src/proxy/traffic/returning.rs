@@ -6,6 +6,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::error_pages::{Wanted, describe};
+use super::vary::vary;
 use super::{accept_encoding, compression, cors, edits};
 use crate::proxy::body::{ResponseBody, full};
 use crate::snapshot::{Coding, RouteSettings};
@@ -75,7 +76,11 @@ impl Returning {
     ) -> Response<ResponseBody> {
         let status = response.status().as_u16();
         let wanted = Wanted { status, substatus, json: self.json, backend };
-        match wanted.among(&self.settings.error_pages) {
+        let pages = &self.settings.error_pages;
+        if wanted.depends(pages) {
+            vary(response.headers_mut(), "accept");
+        }
+        match wanted.among(pages) {
             Some(page) => {
                 describe(page, response.headers_mut());
                 response.map(|_| full(page.body.clone()))
@@ -162,7 +167,7 @@ mod tests {
         assert_eq!(headers["access-control-allow-origin"], "https://a.example");
         assert!(!headers.contains_key("content-length"));
         let vary: Vec<_> = headers.get_all("vary").iter().collect();
-        assert_eq!(vary, ["origin", "accept-encoding"]);
+        assert_eq!(vary, ["accept", "origin", "accept-encoding"]);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue, VARY};
 
+use crate::proxy::hop_by_hop::options;
+
 /// Names a field, unless it is named already or everything is.
 pub(super) fn vary(headers: &mut HeaderMap, name: &'static str) {
-    let members = headers.get_all(VARY).iter().map(HeaderValue::as_bytes);
-    let mut members = members.flat_map(|value| value.split(|&b| b == b',')).map(<[u8]>::trim_ascii);
     let named = |it: &[u8]| it == b"*" || it.eq_ignore_ascii_case(name.as_bytes());
-    if !members.any(named) {
+    if !options(headers, &VARY).any(named) {
         headers.append(HeaderName::from_static("vary"), HeaderValue::from_static(name));
     }
 }

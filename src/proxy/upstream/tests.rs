@@ -26,7 +26,7 @@ use crate::policy::Guard;
 use crate::proxy::{ListenerSettings, Parts, Proxy};
 use crate::snapshot::{
     ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, Snapshot, SnapshotStore,
-    Tls, VirtualHost, server_config,
+    Tls, TlsRules, VirtualHost,
 };
 use crate::telemetry::{AccessLog, Destination, Format, Metrics};
 
@@ -76,7 +76,8 @@ fn snapshot(generation: u64, way: Option<Way>) -> Snapshot {
     let host = VirtualHost::new(HostPattern::Any, Arc::default(), routes);
     hosts.insert(HostPattern::Any, Arc::new(host));
     let certificates = Arc::new(ResolvesServerCertUsingSni::new());
-    let plain = server_config(&ClientCertificateTerms::default(), certificates).unwrap();
+    let terms = ClientCertificateTerms::default();
+    let plain = TlsRules::default().server_config(&terms, certificates).unwrap();
     Snapshot {
         generation,
         hosts,
