@@ -36,7 +36,7 @@ pub use mapping::{
 pub use policy::{
     AdmitAnyVerified, CertMappingPolicy, CertMappingPolicySpec, SslFlag, TargetRef, Trust, UserFrom,
 };
-pub use reference::{CaCertificateRef, ObjectKind};
+pub use reference::{CaCertificateRef, DURATION, ObjectKind, QUANTITY};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use route_backend::{BackendTls, CookieAffinity, Ejection, LoadBalancing, Retry};
 pub use route_edits::{

@@ -32,7 +32,9 @@ pub struct CaCertificateRef {
 }
 
 /// How a duration is written (GEP-2257), longer than nothing.
-pub(super) const DURATION: &str = "^[1-9][0-9]{0,4}(h|m|s|ms)([0-9]{1,5}(h|m|s|ms)){0,3}$";
+pub const DURATION: &str = "^[1-9][0-9]{0,4}(h|m|s|ms)([0-9]{1,5}(h|m|s|ms)){0,3}$";
+/// How octets are counted, as Kubernetes writes quantities.
+pub const QUANTITY: &str = "^[0-9]{1,15}(k|M|G|T|Ki|Mi|Gi|Ti)?$";
 
 /// The default of every `enabled` and the like.
 pub(super) fn yes() -> bool {

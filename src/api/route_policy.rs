@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::TargetRef;
-use super::reference::DURATION;
+use super::reference::{DURATION, QUANTITY};
 use super::route_backend::{BackendTls, LoadBalancing, Retry};
 use super::route_edits::{Compression, Cors, ErrorPage, RequestHeaders, ResponseHeaders, Rewrite};
 use super::status::RoutePolicyStatus;
@@ -135,7 +135,7 @@ pub struct Timeouts {
 pub struct Limits {
     /// The body, in octets as Kubernetes writes quantities: "512Ki", "10Mi" (413).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20), regex(pattern = "^[0-9]{1,15}(k|M|G|T|Ki|Mi|Gi|Ti)?$"))]
+    #[schemars(length(max = 20), regex(pattern = QUANTITY))]
     pub request_body: Option<String>,
     /// The target, path and query together, in octets (414).
     #[serde(default, skip_serializing_if = "Option::is_none")]

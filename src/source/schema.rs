@@ -123,7 +123,7 @@ impl KindSchema {
                 vec![at(format!("of the wrong type: write {}", article(kind.as_str())))]
             }
             ValidationErrorKind::Pattern { pattern } => {
-                vec![at(format!("does not have the right form: {pattern}"))]
+                vec![at(format!("does not have the right form: {}", form(pattern)))]
             }
             ValidationErrorKind::MinItems { limit } => {
                 vec![at(format!("has too few entries: write at least {limit}"))]
@@ -252,6 +252,15 @@ fn field_path(pointer: &str) -> String {
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// What to write. Of most fields the form is short enough to say it itself.
+fn form(pattern: &str) -> String {
+    match pattern {
+        api::DURATION => "write a duration such as 500ms, 30s, 5m or 1h30m".to_owned(),
+        api::QUANTITY => "write octets such as 1048576, 512Ki or 10Mi".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 fn article(kind: &str) -> String {

@@ -492,8 +492,8 @@ fn a_slip_of_the_pen_is_told_with_its_line_and_what_to_write() {
     assert!(ok, "{text}");
     for (spec, parts) in [
         ("timeouts: {request: 60}", &["route.yaml:6:", "spec.timeouts.request", "string"][..]),
-        ("timeouts: {request: 0s}", &["spec.timeouts.request", "right form"]),
-        ("limits: {requestBody: 10MB}", &["spec.limits.requestBody", "right form"]),
+        ("timeouts: {request: 0s}", &["spec.timeouts.request", "such as 500ms"]),
+        ("limits: {requestBody: 10MB}", &["spec.limits.requestBody", "512Ki or 10Mi"]),
         ("rewrite: {}", &["spec.rewrite", "write host, path or both"]),
         ("rewrite: {path: {replacePrefix: /a, replaceFull: /b}}", &["exactly one of"]),
         ("rewrite: {path: {replacePrefix: /a/../b}}", &["write a plain path"]),
