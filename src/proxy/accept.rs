@@ -19,7 +19,7 @@ impl Accept {
     }
 
     pub(super) fn prefers_json(&self) -> bool {
-        prefers(self.first.iter().chain(&self.others))
+        prefers(&self.first.iter().chain(&self.others))
     }
 }
 
@@ -28,14 +28,14 @@ pub(super) fn prefers_json(headers: &HeaderMap) -> bool {
 }
 
 /// By the quality of each; a page where both are equal.
-fn prefers<'v>(accept: impl Iterator<Item = &'v HeaderValue> + Clone) -> bool {
+fn prefers<'v>(accept: &(impl Iterator<Item = &'v HeaderValue> + Clone)) -> bool {
     let json = ["application/problem+json", "application/json", "application/*", "*/*"];
-    quality_of(accept.clone(), &json) > quality_of(accept, &["text/html", "text/*", "*/*"])
+    quality_of(accept, &json) > quality_of(accept, &["text/html", "text/*", "*/*"])
 }
 
 /// The quality of the first of the ranges that is named.
 fn quality_of<'v>(
-    accept: impl Iterator<Item = &'v HeaderValue> + Clone,
+    accept: &(impl Iterator<Item = &'v HeaderValue> + Clone),
     ranges: &[&str],
 ) -> Quality {
     let named = |range: &&str| {
