@@ -5,15 +5,18 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Buf;
 use http::Request;
 use http::header;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 /// No longer than this,
-const LONGEST: Duration = Duration::from_secs(2);
-/// and no more frames than this: 16 MiB, as most clients send them.
-const MOST_FRAMES: usize = 1024;
+const LONGEST: Duration = Duration::from_secs(5);
+/// no more octets,
+const MOST_OCTETS: usize = 16 * 1024 * 1024;
+/// and no more frames than this, as which each read of HTTP/1.1 counts.
+const MOST_FRAMES: usize = 4096;
 
 /// Reads on what belongs to a refused request.
 pub(super) fn linger(request: Request<Incoming>) {
@@ -34,9 +37,13 @@ where
 }
 
 async fn discard<B: Body + Unpin>(mut body: B) {
-    let mut left = MOST_FRAMES;
-    while left > 0 && Pin::new(&mut body).frame().await.is_some() {
-        left -= 1;
+    let mut octets = 0;
+    for _ in 0..MOST_FRAMES {
+        let Some(frame) = Pin::new(&mut body).frame().await else { return };
+        octets += frame.ok().and_then(|frame| Some(frame.data_ref()?.remaining())).unwrap_or(0);
+        if octets >= MOST_OCTETS {
+            return;
+        }
     }
 }
 
@@ -65,14 +72,17 @@ mod tests {
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             self.0.fetch_add(1, Ordering::SeqCst);
-            let endless = Some(Frame::data(Bytes::from_static(b"x")));
-            Poll::Ready(self.1.pop_front().unwrap_or(endless).map(Ok))
+            let endless = || Some(Frame::data(Bytes::from_static(b"x")));
+            Poll::Ready(self.1.pop_front().unwrap_or_else(endless).map(Ok))
         }
     }
 
     #[tokio::test]
     async fn it_is_read_to_its_end_but_not_for_ever() {
-        for (frames, read) in [(vec![None], 1), (Vec::new(), MOST_FRAMES)] {
+        let long = || Some(Frame::data(Bytes::from(vec![0; MOST_OCTETS / 2])));
+        for (frames, read) in
+            [(vec![None], 1), (vec![long(), long()], 2), (Vec::new(), MOST_FRAMES)]
+        {
             let count = Arc::new(AtomicUsize::new(0));
             discard(Counted(count.clone(), frames.into())).await;
             assert_eq!(count.load(Ordering::SeqCst), read);
