@@ -64,7 +64,14 @@ pub(crate) fn start(
         .args(["--https", &https.to_string(), "--http", &http.to_string()])
         .args(["--admin", &admin.to_string(), "--access-log"])
         .arg(log)
-        .args(["--access-log-size", "1000000000", "--idle-timeout", "3600"]);
+        .args([
+            "--access-log-size",
+            "1000000000",
+            "--idle-timeout",
+            "3600",
+            "--head-timeout",
+            "3600",
+        ]);
     Server::start(name, https, command)
 }
 

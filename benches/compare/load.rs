@@ -21,7 +21,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme, version};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup,
+    ProtocolVersion, SignatureScheme, version,
+};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -49,7 +52,17 @@ pub(crate) enum Mode {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Group {
     X25519,
+    /// X25519MLKEM768
     Mlkem,
+}
+
+impl Group {
+    fn name(self) -> NamedGroup {
+        match self {
+            Self::X25519 => NamedGroup::X25519,
+            Self::Mlkem => NamedGroup::X25519MLKEM768,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -102,6 +115,8 @@ pub(crate) struct Outcome {
 struct Load {
     arguments: LoadArguments,
     config: Arc<ClientConfig>,
+    /// What the server has to show; none where each host has its own.
+    shown: Option<CertificateDer<'static>>,
     measuring: AtomicBool,
     stop: AtomicBool,
     failures: AtomicU64,
@@ -118,8 +133,10 @@ pub(crate) fn run(arguments: &LoadArguments) -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: LoadArguments) -> anyhow::Result<Outcome> {
+    let shown = arguments.hosts.is_none().then(|| pki::read(&arguments.pki, "server"));
     let load = Arc::new(Load {
         config: Arc::new(config(&arguments)?),
+        shown: shown.transpose()?.and_then(|(chain, _)| chain.into_iter().next()),
         arguments,
         measuring: AtomicBool::new(false),
         stop: AtomicBool::new(false),
@@ -278,7 +295,28 @@ impl Load {
         let stream = TcpStream::connect(self.arguments.target).await?;
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(config.clone());
-        Ok(connector.connect(ServerName::try_from(host)?, stream).await?)
+        let stream = connector.connect(ServerName::try_from(host)?, stream).await?;
+        self.as_asked(stream.get_ref().1)?;
+        Ok(stream)
+    }
+
+    /// A row is of the version, the group and the kind of key that it says.
+    fn as_asked(&self, connection: &ClientConnection) -> anyhow::Result<()> {
+        let tls12 = self.arguments.tls12;
+        let wanted = if tls12 { ProtocolVersion::TLSv1_2 } else { ProtocolVersion::TLSv1_3 };
+        let version = connection.protocol_version();
+        ensure!(version == Some(wanted), "{version:?} in place of {wanted:?}");
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        ensure!(!resumed || self.arguments.mode != Mode::Full, "resumed in place of in full");
+        // A resumed session of TLS 1.2 exchanges no keys.
+        if !(tls12 && resumed) {
+            let wanted = self.arguments.group.name();
+            let group = connection.negotiated_key_exchange_group().map(|group| group.name());
+            ensure!(group == Some(wanted), "{group:?} in place of {wanted:?}");
+        }
+        let shown = connection.peer_certificates().and_then(<[_]>::first);
+        ensure!(self.shown.is_none() || self.shown.as_ref() == shown, "another certificate");
+        Ok(())
     }
 
     /// With sessions of its own, so that nobody takes another's.
@@ -344,7 +382,8 @@ impl Load {
         let mut took = Vec::new();
         loop {
             let due = dues.lock().await.recv().await;
-            let Some(due) = due else { return took };
+            // What could not be asked for in time is not asked for afterwards.
+            let Some(due) = due.filter(|_| self.running()) else { return took };
             match ask(&mut sender, self.request(Version::HTTP_11)).await {
                 Ok(()) => self.took(due, &mut took),
                 Err(error) => return self.gave_up(&error, took),

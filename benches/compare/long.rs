@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,33 @@ use rcgen::{CertificateParams, KeyPair};
 
 use crate::certmap::{self, Mappings};
 use crate::load::{Mode, Outcome};
+use crate::page::{Section, Verdict};
 use crate::pki::{self, Kind};
-use crate::process::{self, Server};
+use crate::process::Server;
 use crate::table::{self, LOAD, SERVER, load, machine, median, memory, program};
 
 #[derive(Args, Debug)]
-pub(crate) struct IdleArguments {
+struct Of {
+    /// The program to measure
     #[arg(long, env = "CERTMAP_PROGRAM")]
     certmap: Option<PathBuf>,
-    #[arg(long, default_value_t = 9000)]
+    /// Put what was measured into docs/performance.md
+    #[arg(long)]
+    write: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct IdleArguments {
+    #[command(flatten)]
+    of: Of,
+    #[arg(long, default_value_t = 10_000)]
     connections: usize,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct PoliciesArguments {
-    #[arg(long, env = "CERTMAP_PROGRAM")]
-    certmap: Option<PathBuf>,
+    #[command(flatten)]
+    of: Of,
     #[arg(long, default_value_t = 100_000)]
     one_to_one: usize,
     #[arg(long, default_value_t = 10_000)]
@@ -38,8 +49,8 @@ pub(crate) struct PoliciesArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct HostsArguments {
-    #[arg(long, env = "CERTMAP_PROGRAM")]
-    certmap: Option<PathBuf>,
+    #[command(flatten)]
+    of: Of,
     #[arg(long, default_value_t = 10_000)]
     hosts: usize,
     #[arg(long, default_value_t = 5)]
@@ -48,16 +59,16 @@ pub(crate) struct HostsArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct CoresArguments {
-    #[arg(long, env = "CERTMAP_PROGRAM")]
-    certmap: Option<PathBuf>,
+    #[command(flatten)]
+    of: Of,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct SoakArguments {
-    #[arg(long, env = "CERTMAP_PROGRAM")]
-    certmap: Option<PathBuf>,
+    #[command(flatten)]
+    of: Of,
     #[arg(long, default_value_t = 600)]
     seconds: u64,
     /// Of what one core can do
@@ -65,57 +76,63 @@ pub(crate) struct SoakArguments {
     part: f64,
 }
 
+/// CPU time for each request with mappings, without = 1.
+const POLICIES: f64 = 1.05;
+/// CPU time of a handshake with many hosts, with one = 1; the KiB of one host; and seconds until all of them are served.
+const HOSTS: f64 = 1.02;
+const HOST: f64 = 32.0;
+const START: f64 = 10.0;
+/// What two cores get done, one = 1.
+const CORES: f64 = 1.8;
+
 /// Opens connections, turns the policy against them, and asks on each.
 pub(crate) fn idle(arguments: &IdleArguments) -> anyhow::Result<()> {
-    println!("{}\n", machine());
+    let (mut section, mut verdict) = (Section::new("idle"), Verdict::default());
+    let (machine, count) = (machine(), arguments.connections);
     let (pki, backend) = (pki::make(Kind::Ec)?, table::backend()?);
     let manifests = certmap::manifests("manifests", &pki, backend.address, certmap::USUAL)?;
     let server =
-        certmap::start("certmap", &program(arguments.certmap.as_ref())?, SERVER, &manifests)?;
+        certmap::start("certmap", &program(arguments.of.certmap.as_ref())?, SERVER, &manifests)?;
+    load(Mode::H1, &server, &pki, &["--connections", "1", "--seconds", "0.1"])?;
     let before = server.memory();
     let mut command = table::load_command(Mode::Idle, &server, &pki)?;
-    command.args(["--connections", &arguments.connections.to_string()]);
+    command.args(["--connections", &count.to_string()]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut output = BufReader::new(child.stdout.take().context("no output")?);
     let mut line = String::new();
     output.read_line(&mut line)?;
     ensure!(line.trim() == "ready", "not every connection was accepted");
-    let each = (server.memory() as f64 - before as f64) / arguments.connections as f64;
-    println!(
-        "{} connections: {each:.1} KiB each (PSS), {:.1} MiB at rest",
-        arguments.connections,
-        before as f64 / 1024.0
-    );
+    let each = (server.memory() as f64 - before as f64) / count as f64;
     let policy = std::fs::read_to_string(manifests.join("policy.yaml"))?;
     let denied = policy.replace("{name: client, ", "{name: client, enabled: false, ");
     ensure!(denied != policy, "the mapping of the client is not found");
     let used = table::used(&server);
     std::fs::write(manifests.join("policy.yaml"), denied)?;
     std::thread::sleep(Duration::from_secs(5));
-    println!(
-        "after the policy changed, before anybody asked: {:.3} s of CPU",
-        table::used(&server) - used
-    );
+    let change = table::used(&server) - used;
     writeln!(child.stdin.take().context("no input")?, "again")?;
     line.clear();
     output.read_line(&mut line)?;
     child.wait()?;
     let outcome: Outcome = serde_json::from_str(&line)?;
-    println!(
-        "asked again on each: {} refused, {} admitted, in {:.2} s; {:?}",
-        outcome.failures, outcome.operations, outcome.seconds, outcome.failure
+    section.line(&format!(
+        "{count} connections are {each:.1} KiB each (PSS). A policy is turned against them: {change:.2} s of CPU until it is in force; \
+         asked again on each, {} are refused and {} admitted, in {:.2} s. {machine}.",
+        outcome.failures, outcome.operations, outcome.seconds
+    ));
+    section.finish(arguments.of.write)?;
+    verdict.at_most("KiB for an idle connection", each, table::IDLE);
+    verdict.must(
+        &format!("every connection judged anew: {:?}", outcome.failure),
+        outcome.operations == 0 && outcome.failures as usize == count,
     );
-    ensure!(
-        outcome.operations == 0 && outcome.failures as usize == arguments.connections,
-        "not all of them were judged anew"
-    );
-    Ok(())
+    verdict.end()
 }
 
 /// Rounds that take turns; the median of their costs in microseconds, and of their ratios.
 fn compare(
     servers: &[Server; 2],
-    pki: &std::path::Path,
+    pki: &Path,
     rounds: usize,
     options: [&[&str]; 2],
     mode: Mode,
@@ -145,32 +162,55 @@ fn compare(
 }
 
 pub(crate) fn policies(arguments: &PoliciesArguments) -> anyhow::Result<()> {
-    println!("{}\n", machine());
+    let (mut section, mut verdict) = (Section::new("policies"), Verdict::default());
+    let machine = machine();
     let (pki, backend) = (pki::make(Kind::Ec)?, table::backend()?);
-    let program = program(arguments.certmap.as_ref())?;
+    let program = program(arguments.of.certmap.as_ref())?;
     let none = Mappings { one_to_one: 0, many_to_one: 0 };
     let many = Mappings { one_to_one: arguments.one_to_one, many_to_one: arguments.many_to_one };
     let none = certmap::manifests("none", &pki, backend.address, none)?;
     let many = certmap::manifests("many", &pki, backend.address, many)?;
-    let servers = [
-        certmap::start("certmap-none", &program, SERVER, &none)?,
-        certmap::start("certmap-many", &program, SERVER, &many)?,
-    ];
-    println!("| HTTP/1.1 keep-alive | CPU µs each | MiB at rest |\n| --- | --- | --- |");
+    let (none, start_of_none) = started("certmap-none", &program, &none)?;
+    let (many, start_of_many) = started("certmap-many", &program, &many)?;
+    let servers = [none, many];
     let rest = [memory(&servers[0]), memory(&servers[1])];
     let (costs, ratio) = compare(&servers, &pki, arguments.rounds, [&[], &[]], Mode::H1)?;
-    println!("| everybody whose certificate verifies | {:.2} | {:.1} |", costs[0], rest[0]);
-    println!(
-        "| {} one-to-one and {} many-to-one mappings | {:.2} | {:.1} |\n\nratio, median of {} rounds: {ratio:.3}",
-        arguments.one_to_one, arguments.many_to_one, costs[1], rest[1], arguments.rounds
+    section.line(
+        "| HTTP/1.1 keep-alive | CPU µs each | start, s | MiB at rest |\n| --- | --- | --- | --- |",
     );
-    Ok(())
+    section.line(&format!(
+        "| everybody whose certificate verifies | {:.2} | {start_of_none:.2} | {:.1} |",
+        costs[0], rest[0]
+    ));
+    section.line(&format!(
+        "| {} one-to-one and {} many-to-one mappings | {:.2} | {start_of_many:.2} | {:.1} |",
+        arguments.one_to_one, arguments.many_to_one, costs[1], rest[1]
+    ));
+    section.line(&format!(
+        "\nThe ratio is {ratio:.3}, the median of {} rounds; at most {POLICIES} is allowed. {machine}.",
+        arguments.rounds
+    ));
+    section.finish(arguments.of.write)?;
+    verdict
+        .must(&format!("mappings cost {ratio:.3} of none"), ratio <= 1.0 + (POLICIES - 1.0) * 1.2);
+    verdict.end()
+}
+
+/// And the seconds until it accepts connections.
+fn started(name: &str, program: &Path, manifests: &Path) -> anyhow::Result<(Server, f64)> {
+    let begun = Instant::now();
+    let server = certmap::start(name, program, SERVER, manifests)?;
+    let took = begun.elapsed().as_secs_f64();
+    // What is given back to the system is given back a little later.
+    std::thread::sleep(Duration::from_secs(2));
+    Ok((server, took))
 }
 
 pub(crate) fn hosts(arguments: &HostsArguments) -> anyhow::Result<()> {
-    println!("{}\n", machine());
+    let (mut section, mut verdict) = (Section::new("hosts"), Verdict::default());
+    let machine = machine();
     let (pki, backend) = (pki::make(Kind::Ec)?, table::backend()?);
-    let program = program(arguments.certmap.as_ref())?;
+    let program = program(arguments.of.certmap.as_ref())?;
     let one = certmap::manifests("one", &pki, backend.address, certmap::USUAL)?;
     let many = certmap::manifests("hosts", &pki, backend.address, certmap::USUAL)?;
     let policy = certmap::policy(&pki, certmap::USUAL)?;
@@ -203,56 +243,58 @@ pub(crate) fn hosts(arguments: &HostsArguments) -> anyhow::Result<()> {
     // The class is said once.
     let class = text.split_inclusive("---\n").next().unwrap_or_default().to_owned();
     std::fs::write(many.join("hosts.yaml"), text.replace(&class, ""))?;
-    let begun = Instant::now();
-    let few = certmap::start("certmap-one", &program, SERVER, &one)?;
-    let start_of_one = begun.elapsed();
-    let begun = Instant::now();
-    let servers = [few, certmap::start("certmap-hosts", &program, SERVER, &many)?];
-    let start_of_many = begun.elapsed();
+    let (few, start_of_one) = started("certmap-one", &program, &one)?;
+    let (many, start_of_many) = started("certmap-hosts", &program, &many)?;
+    let servers = [few, many];
     let rest = [memory(&servers[0]), memory(&servers[1])];
     let hosts = arguments.hosts.to_string();
     let options: [&[&str]; 2] = [&[], &["--hosts", &hosts]];
     let (costs, ratio) = compare(&servers, &pki, arguments.rounds, options, Mode::Full)?;
-    println!(
-        "| hosts | start, s | MiB at rest | full handshake and request, CPU µs |\n| --- | --- | --- | --- |"
-    );
-    println!("| 1 | {:.2} | {:.1} | {:.0} |", start_of_one.as_secs_f64(), rest[0], costs[0]);
-    println!("| {hosts} | {:.2} | {:.1} | {:.0} |", start_of_many.as_secs_f64(), rest[1], costs[1]);
-    println!(
-        "\nratio, median of {} rounds: {ratio:.3}; {:.1} KiB a host",
-        arguments.rounds,
-        (rest[1] - rest[0]) * 1024.0 / arguments.hosts as f64
-    );
-    Ok(())
+    let each = (rest[1] - rest[0]) * 1024.0 / arguments.hosts as f64;
+    section.line("| hosts | start, s | MiB at rest | full handshake and request, CPU µs |\n| --- | --- | --- | --- |");
+    section.line(&format!("| 1 | {start_of_one:.2} | {:.1} | {:.0} |", rest[0], costs[0]));
+    section.line(&format!("| {hosts} | {start_of_many:.2} | {:.1} | {:.0} |", rest[1], costs[1]));
+    section.line(&format!(
+        "\nThe ratio is {ratio:.3}, the median of {} rounds; a host takes {each:.1} KiB. {machine}.",
+        arguments.rounds
+    ));
+    section.finish(arguments.of.write)?;
+    verdict.at_most("CPU time of a handshake, with one host = 1", ratio, HOSTS);
+    verdict.at_most("KiB a host", each, HOST);
+    verdict.at_most("seconds until it serves", start_of_many, START);
+    verdict.end()
 }
 
 /// The load shares the cores with a server that has both, so throughput says little: what is compared is the work that the
 /// server gets done for each second of CPU that it is given, and how much of it both workers do.
 pub(crate) fn cores(arguments: &CoresArguments) -> anyhow::Result<()> {
-    println!("{}\n", machine());
+    let (mut section, mut verdict) = (Section::new("cores"), Verdict::default());
+    let machine = machine();
     let (pki, backend) = (pki::make(Kind::Ec)?, table::backend()?);
-    let program = program(arguments.certmap.as_ref())?;
+    let program = program(arguments.of.certmap.as_ref())?;
     let manifests = certmap::manifests("manifests", &pki, backend.address, certmap::USUAL)?;
     let servers = [
         certmap::start("certmap-1", &program, SERVER, &manifests)?,
         certmap::start("certmap-2", &program, &format!("{SERVER},{LOAD}"), &manifests)?,
     ];
-    println!(
-        "| load | one core: CPU µs each | two cores: CPU µs each | operations for each second of CPU, one = 1 |\n| --- | --- | --- | --- |"
+    section.line(
+        "| load | one core: CPU µs each | two cores: CPU µs each | what two get done, one = 1 |\n| --- | --- | --- | --- |",
     );
     for (name, mode) in [("full handshakes", Mode::Full), ("HTTP/1.1", Mode::H1)] {
         let (costs, ratio) = compare(&servers, &pki, arguments.rounds, [&[], &[]], mode)?;
-        println!(
-            "| {name} | {:.1} | {:.1} | {:.2} (so {:.2} for two) |",
-            costs[0],
-            costs[1],
-            1.0 / ratio,
-            2.0 / ratio
-        );
+        let two = 2.0 / ratio;
+        section.line(&format!("| {name} | {:.1} | {:.1} | {two:.2} |", costs[0], costs[1]));
+        verdict.at_least(&format!("{name} on two cores, one = 1"), two, CORES);
     }
     let busy = busy(servers[1].pid());
-    println!("\nCPU seconds of the two-core server's busiest threads: {busy:?}");
-    Ok(())
+    let busy: Vec<String> =
+        busy.iter().map(|(name, seconds)| format!("{name} {seconds:.1}")).collect();
+    section.line(&format!(
+        "\nThe busiest threads of the server with two cores, in seconds of CPU: {}. {machine}.",
+        busy.join(", ")
+    ));
+    section.finish(arguments.of.write)?;
+    verdict.end()
 }
 
 /// CPU seconds of a process's threads, the busiest first.
@@ -269,49 +311,80 @@ fn busy(pid: u32) -> Vec<(String, f64)> {
 }
 
 pub(crate) fn soak(arguments: &SoakArguments) -> anyhow::Result<()> {
-    println!("{}\n", machine());
+    let (mut section, mut verdict) = (Section::new("soak"), Verdict::default());
+    let machine = machine();
     let (pki, backend) = (pki::make(Kind::Ec)?, table::backend()?);
     let manifests = certmap::manifests("manifests", &pki, backend.address, certmap::USUAL)?;
     let server =
-        certmap::start("certmap", &program(arguments.certmap.as_ref())?, SERVER, &manifests)?;
+        certmap::start("certmap", &program(arguments.of.certmap.as_ref())?, SERVER, &manifests)?;
     let most = load(Mode::H1, &server, &pki, &["--seconds", "5"])?;
     let rate = most.operations as f64 / most.seconds * arguments.part;
-    println!(
-        "{:.0} requests a second at most; {rate:.0} for {} s",
-        most.operations as f64 / most.seconds,
-        arguments.seconds
-    );
     let mut command = table::load_command(Mode::Rate, &server, &pki)?;
     command.args(["--rate", &rate.to_string(), "--seconds", &arguments.seconds.to_string()]);
     let mut child = command.stdout(Stdio::piped()).spawn()?;
-    let policy = std::fs::read_to_string(manifests.join("policy.yaml"))?;
     let (begun, mut edits, mut weights) = (Instant::now(), 0_u64, Vec::new());
+    let every = (arguments.seconds / 20).max(1);
     while child.try_wait()?.is_none() {
         std::thread::sleep(Duration::from_secs(1));
         edits += 1;
-        // The client stays who it is, and another mapping comes and goes.
-        let edited = policy.replace("userName: unit1}", &format!("userName: edit{edits}}}"));
-        let (new, path) = (manifests.join(".policy"), manifests.join("policy.yaml"));
-        std::fs::write(&new, edited)?;
-        std::fs::rename(new, path)?;
-        if edits % 30 == 1 {
+        edit(&manifests, edits)?;
+        if edits % every == 1 {
             let now = memory(&server);
-            println!(
-                "after {:>4.0} s: {now:.1} MiB, {:.1} s of CPU",
-                begun.elapsed().as_secs_f64(),
-                table::used(&server)
-            );
+            eprintln!("after {:.0} s: {now:.1} MiB", begun.elapsed().as_secs_f64());
             weights.push(now);
         }
     }
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
     let outcome: Outcome = serde_json::from_str(&line)?;
-    println!(
-        "{edits} edits, {} requests, {} failed, p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
-        outcome.operations, outcome.failures, outcome.p50, outcome.p99, outcome.p999
+    let snapshots = generation(&server)?;
+    // What a tenth of the time brought is what it takes to be at work.
+    let settled = weights.get(weights.len() / 10).copied().unwrap_or(f64::NAN);
+    let last = weights.last().copied().unwrap_or(f64::NAN);
+    let most = weights.iter().copied().fold(f64::NAN, f64::max);
+    section.line(&format!(
+        "{} s at {rate:.0} requests a second ({:.0} % of what one core does), the policy edited each second: {edits} edits, {} requests, \
+         {} failed; p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms. Memory (PSS) {settled:.1} MiB after a tenth of the time, {last:.1} MiB at \
+         the end, {most:.1} MiB at most. {machine}.",
+        arguments.seconds,
+        arguments.part * 100.0,
+        outcome.operations,
+        outcome.failures,
+        outcome.p50,
+        outcome.p99,
+        outcome.p999
+    ));
+    section.finish(arguments.of.write)?;
+    verdict.must(&format!("no failure: {:?}", outcome.failure), outcome.failures == 0);
+    verdict.at_most("memory at the end, settled = 1", last / settled, 1.0);
+    verdict.must(
+        &format!("the edits in force: {snapshots} snapshots of {edits} edits"),
+        snapshots as f64 > edits as f64 * 0.8,
     );
-    ensure!(outcome.failures == 0, "requests failed: {:?}", outcome.failure);
-    let _last = process::cpu(server.pid());
-    Ok(())
+    verdict.end()
+}
+
+/// The client stays who it is, and another mapping is renamed.
+fn edit(manifests: &Path, number: u64) -> anyhow::Result<()> {
+    let path = manifests.join("policy.yaml");
+    let policy = std::fs::read_to_string(&path)?;
+    let edited: Vec<String> = policy
+        .lines()
+        .map(|line| {
+            let (before, renamed) = line.split_once("{name: r0").unwrap_or((line, ""));
+            match renamed.split_once(',') {
+                Some((_, rest)) => format!("{before}{{name: r0-{number},{rest}"),
+                None => line.to_owned(),
+            }
+        })
+        .collect();
+    let new = manifests.join(".policy");
+    std::fs::write(&new, edited.join("\n") + "\n")?;
+    Ok(std::fs::rename(new, path)?)
+}
+
+/// How many snapshots have been in force, as the program's log says.
+fn generation(server: &Server) -> anyhow::Result<usize> {
+    let said = std::env::temp_dir().join("certmap-compare").join(format!("{}.log", server.name));
+    Ok(std::fs::read_to_string(said)?.matches("a new snapshot is in force").count())
 }

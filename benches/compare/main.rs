@@ -13,9 +13,11 @@
 
 mod backend;
 mod certmap;
+mod figure;
 mod floor;
 mod load;
 mod long;
+mod page;
 mod peers;
 mod pki;
 mod process;

@@ -15,6 +15,9 @@ struct Peer {
     configuration: fn(&Place) -> String,
     /// Put before its configuration's path.
     arguments: &'static [&'static str],
+    /// As a table calls it, and what makes it say its version.
+    called: &'static str,
+    version: &'static str,
 }
 
 /// What stands in a configuration.
@@ -42,42 +45,56 @@ fn peers() -> Vec<Peer> {
             programs: vec![trixie.join("usr/sbin/nginx")],
             configuration: nginx_conf,
             arguments: nginx,
+            called: "nginx",
+            version: "-v",
         },
         Peer {
             name: "nginx",
             programs: vec!["/usr/sbin/nginx".into()],
             configuration: nginx_conf,
             arguments: nginx,
+            called: "nginx",
+            version: "-v",
         },
         Peer {
             name: "haproxy-3.0",
             programs: vec![trixie.join("usr/sbin/haproxy")],
             configuration: haproxy_conf,
             arguments: haproxy,
+            called: "HAProxy",
+            version: "-v",
         },
         Peer {
             name: "haproxy",
             programs: vec!["/usr/sbin/haproxy".into()],
             configuration: haproxy_conf,
             arguments: haproxy,
+            called: "HAProxy",
+            version: "-v",
         },
         Peer {
             name: "envoy",
             programs: vec![fetched.join("envoy/envoy/_bin/envoy"), "/usr/bin/envoy".into()],
             configuration: envoy_conf,
             arguments: &["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"],
+            called: "Envoy",
+            version: "--version",
         },
         Peer {
             name: "caddy",
             programs: vec![fetched.join("go/bin/caddy"), "/usr/bin/caddy".into()],
             configuration: caddy_conf,
             arguments: &["run", "--adapter", "caddyfile", "--config"],
+            called: "Caddy",
+            version: "version",
         },
         Peer {
             name: "traefik",
             programs: vec![fetched.join("go/bin/traefik"), "/usr/bin/traefik".into()],
             configuration: traefik_conf,
             arguments: &["--configFile"],
+            called: "Traefik",
+            version: "version",
         },
     ]
 }
@@ -112,10 +129,26 @@ pub(crate) fn start(
     let place = Place { listen: free_address()?, backend, directory: seen.clone() };
     std::fs::write(real.join("configuration.yaml"), (peer.configuration)(&place))?;
     std::fs::write(real.join("routes.yaml"), traefik_routes(&place))?;
-    let mut command = command(core, &program, inside.map(|_| root.as_path()));
+    let root = inside.map(|_| root.as_path());
+    let title =
+        format!("{} {}", peer.called, version(command(core, &program, root).arg(peer.version)));
+    let mut command = command(core, &program, root);
     command.args(peer.arguments).arg(seen.join("configuration.yaml"));
     command.env("GOMAXPROCS", "1").env("XDG_DATA_HOME", &real).env("XDG_CONFIG_HOME", &real);
-    Server::start(name, place.listen, command).map(Some)
+    let server = Server::start(name, place.listen, command)?;
+    Ok(Some(server.titled(title.trim_end().to_owned())))
+}
+
+/// The first two numbers of what has at least three; nothing where it says none.
+fn version(command: &mut Command) -> String {
+    let Ok(output) = command.output() else { return String::new() };
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let numbers = text.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
+    let mut versions = numbers.filter(|numbers| numbers.split('.').count() >= 3);
+    versions.next().map_or_else(String::new, |numbers| {
+        numbers.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
+    })
 }
 
 fn command(core: &str, program: &Path, root: Option<&Path>) -> Command {

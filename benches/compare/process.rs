@@ -17,6 +17,8 @@ const TICKS: u64 = 100;
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) name: String,
+    /// As a table names it.
+    pub(crate) title: String,
     pub(crate) address: SocketAddr,
     child: Child,
 }
@@ -59,7 +61,7 @@ impl Server {
         let file = std::fs::File::create(&said)?;
         command.stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
-        let mut server = Self { name: name.to_owned(), address, child };
+        let mut server = Self { name: name.to_owned(), title: name.to_owned(), address, child };
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
@@ -71,6 +73,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(server)
+    }
+
+    pub(crate) fn titled(mut self, title: String) -> Self {
+        self.title = title;
+        self
     }
 
     pub(crate) fn pid(&self) -> u32 {
