@@ -1,8 +1,10 @@
 //! One file's text → the objects in it.
 
+use std::cell::OnceCell;
+
 use serde_json::Value;
 
-use super::document::{Documents, Step, SyntaxError, steps};
+use super::document::{Documents, Step, SyntaxError, steps, values};
 use super::reading::{Reading, salvage, typed};
 use super::schema::{PolicySchema, distance};
 use crate::api::GROUP;
@@ -33,11 +35,15 @@ pub(super) fn read(
     text: &str,
     schema: &PolicySchema,
 ) -> Result<(Vec<Reading>, Vec<ReadProblem>), ReadProblem> {
-    let documents = Documents::parse(text)?;
+    let documents = OnceCell::new();
     let (mut readings, mut problems) = (Vec::new(), Vec::new());
-    for (index, value) in documents.values().enumerate() {
+    for (index, value) in values(text).enumerate() {
         for (path, value) in flatten(value?, Vec::new()) {
-            let line = |field: &str| documents.line(index, &[path.clone(), steps(field)].concat());
+            let line = |field: &str| {
+                let documents = documents.get_or_init(|| Documents::parse(text).ok());
+                let path = [path.clone(), steps(field)].concat();
+                documents.as_ref().map_or(1, |documents| documents.line(index, &path))
+            };
             let located =
                 |problem: ReadProblem| ReadProblem { line: line(&problem.field), ..problem };
             let (reading, found) = read_object(value, schema).map_err(located)?;
@@ -50,14 +56,13 @@ pub(super) fn read(
 
 /// The line of an object's field.
 pub(super) fn line_of(text: &str, object: &ObjectRef, field: &str) -> Option<usize> {
-    let documents = Documents::parse(text).ok()?;
-    let values: Vec<Value> = documents.values().collect::<Result<_, _>>().ok()?;
-    let all = values.into_iter().enumerate().flat_map(|(index, value)| {
+    let all = values(text).map_while(Result::ok).enumerate().flat_map(|(index, value)| {
         flatten(value, Vec::new()).into_iter().map(move |(path, value)| (index, path, value))
     });
     let mut found = all
         .filter(|(_, _, value)| matches!(meant(value), Ok(Meant::This(found) | Meant::Almost(found, _)) if found == *object));
-    found.next().map(|(index, path, _)| documents.line(index, &[path, steps(field)].concat()))
+    let (index, path, _) = found.next()?;
+    Some(Documents::parse(text).ok()?.line(index, &[path, steps(field)].concat()))
 }
 
 /// The objects of a document: itself, or the items of a list.

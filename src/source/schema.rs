@@ -14,6 +14,11 @@ const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 /// More problems than this in one object do not help anybody.
 const MOST_ERRORS: usize = 50;
 
+/// Lists that may be long. No rule about what they are in looks into them.
+const LONG_LISTS: [&str; 2] = ["/spec/oneToOne/mappings", "/spec/manyToOne/mappings"];
+/// Items of a long list that are checked together.
+const PART: usize = 256;
+
 /// What is wrong with a field.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct FieldError {
@@ -90,15 +95,42 @@ impl KindSchema {
             .collect();
         duplicates(&self.schema, policy, "", &mut errors);
         if errors.is_empty() {
-            let broken = cel::Validator::new().validate_compiled(&self.rules, policy, None).err();
-            errors.extend(broken.into_iter().flat_map(cel::ValidationErrors::into_vec).map(
-                |error| FieldError {
-                    field: error.field_path.trim_start_matches('.').to_owned(),
-                    message: error.message,
-                },
-            ));
+            self.broken_rules(policy, &mut errors);
         }
         errors
+    }
+
+    /// The rules are checked on a part of each long list at a time: their library copies what it checks, once for each
+    /// level of it.
+    fn broken_rules(&self, policy: &Value, errors: &mut Vec<FieldError>) {
+        let mut part = without_long_lists(policy, "");
+        self.broken_in(&part, "", 0, errors);
+        for list in LONG_LISTS {
+            let items =
+                policy.pointer(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            for (index, items) in items.chunks(PART).enumerate() {
+                if let Some(place) = part.pointer_mut(list) {
+                    *place = Value::Array(items.to_vec());
+                }
+                self.broken_in(&part, &field_path(list), index * PART, errors);
+            }
+            if let Some(place) = part.pointer_mut(list) {
+                *place = Value::Array(Vec::new());
+            }
+        }
+    }
+
+    /// Where a part begins with another item than the first of its list, fields are named by the place they really have.
+    fn broken_in(&self, part: &Value, list: &str, first: usize, errors: &mut Vec<FieldError>) {
+        let broken = cel::Validator::new().validate_compiled(&self.rules, part, None).err();
+        for error in broken.into_iter().flat_map(cel::ValidationErrors::into_vec) {
+            let field = error.field_path.trim_start_matches('.');
+            let error = FieldError { field: moved(field, list, first), message: error.message };
+            // What is wrong beside the list is wrong with each part of it.
+            if errors.len() < MOST_ERRORS && !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
     }
 
     fn structural(&self, error: &ValidationError<'_>) -> Vec<FieldError> {
@@ -159,6 +191,31 @@ impl KindSchema {
                 "no such field: remove it, or see certmap crds for the fields there are".to_owned()
             }
         }
+    }
+}
+
+/// `list[2].name` → `list[258].name`, where a part begins with the item 256.
+fn moved(field: &str, list: &str, first: usize) -> String {
+    let inside = field.strip_prefix(list).and_then(|rest| rest.strip_prefix('['));
+    let split = inside.and_then(|rest| rest.split_once(']')).filter(|_| !list.is_empty());
+    match split.and_then(|(index, rest)| Some((index.parse::<usize>().ok()?, rest))) {
+        Some((index, rest)) => format!("{list}[{}]{rest}", index + first),
+        None => field.to_owned(),
+    }
+}
+
+fn without_long_lists(value: &Value, pointer: &str) -> Value {
+    match value {
+        Value::Array(_) if LONG_LISTS.contains(&pointer) => Value::Array(Vec::new()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(name, value)| {
+                    (name.clone(), without_long_lists(value, &format!("{pointer}/{name}")))
+                })
+                .collect(),
+        ),
+        other => other.clone(),
     }
 }
 
@@ -515,6 +572,40 @@ mod tests {
                 "",
             );
         }
+    }
+
+    #[test]
+    fn a_slip_in_a_long_list_has_its_place() {
+        let mapping = |number: usize| json!({"name": format!("m{number}"), "sha256": format!("{number:064x}"), "account": {"userName": "u"}});
+        let mut mappings: Vec<Value> = (0..PART * 2 + 9).map(mapping).collect();
+        mappings[PART * 2 + 3]["certificate"] = "x".into();
+        mappings[7].as_object_mut().unwrap().remove("sha256");
+        let found =
+            errors(&json!({"sslFlags": ["None", "Ssl"], "oneToOne": {"mappings": mappings}}));
+        let fields: Vec<&str> = found.iter().filter_map(|error| error.split(": ").next()).collect();
+        let late = format!("spec.oneToOne.mappings[{}]", PART * 2 + 3);
+        assert_eq!(fields, ["spec.sslFlags", "spec.oneToOne.mappings[7]", &late], "{found:?}");
+    }
+
+    /// They are checked without what is in those lists.
+    #[test]
+    fn no_rule_about_more_than_a_mapping_looks_into_a_long_list() {
+        fn look(schema: &Value, pointer: &str) {
+            if LONG_LISTS.iter().any(|list| list.starts_with(pointer)) {
+                let rules = schema["x-kubernetes-validations"].as_array();
+                let rules = rules.into_iter().flatten().map(|rule| rule["rule"].to_string());
+                for rule in rules {
+                    assert!(!LONG_LISTS.contains(&pointer), "{pointer}: {rule}");
+                    for name in ["oneToOne", "manyToOne", "mappings"] {
+                        assert!(!rule.contains(name), "{pointer}: {rule}");
+                    }
+                }
+            }
+            for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+                look(schema, &format!("{pointer}/{name}"));
+            }
+        }
+        look(&api::schema(CrdKind::CertMappingPolicy), "");
     }
 
     #[test]
