@@ -443,7 +443,12 @@ fn config(arguments: &LoadArguments) -> anyhow::Result<ClientConfig> {
         Group::X25519 => aws_lc_rs::kx_group::X25519,
         Group::Mlkem => aws_lc_rs::kx_group::X25519MLKEM768,
     };
-    let provider = CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };
+    let mut kx_groups = vec![group];
+    if arguments.tls12 {
+        // Before TLS 1.3 this is the list of the curves of certificates too. Which was agreed on is looked at.
+        kx_groups.push(aws_lc_rs::kx_group::SECP256R1);
+    }
+    let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
     let versions = if arguments.tls12 { &[&version::TLS12] } else { &[&version::TLS13] };
     let (chain, key) = pki::read(&arguments.pki, "client")?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))

@@ -201,8 +201,8 @@ fn started(name: &str, program: &Path, manifests: &Path) -> anyhow::Result<(Serv
     let begun = Instant::now();
     let server = certmap::start(name, program, SERVER, manifests)?;
     let took = begun.elapsed().as_secs_f64();
-    // What is given back to the system is given back a little later.
-    std::thread::sleep(Duration::from_secs(2));
+    // What reading took is given back to the system a little later.
+    std::thread::sleep(Duration::from_secs(6));
     Ok((server, took))
 }
 
@@ -326,13 +326,13 @@ pub(crate) fn soak(arguments: &SoakArguments) -> anyhow::Result<()> {
     let every = (arguments.seconds / 20).max(1);
     while child.try_wait()?.is_none() {
         std::thread::sleep(Duration::from_secs(1));
-        edits += 1;
         edit(&manifests, edits)?;
-        if edits % every == 1 {
+        if edits % every == 0 {
             let now = memory(&server);
             eprintln!("after {:.0} s: {now:.1} MiB", begun.elapsed().as_secs_f64());
             weights.push(now);
         }
+        edits += 1;
     }
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;

@@ -130,8 +130,11 @@ pub(crate) fn start(
     std::fs::write(real.join("configuration.yaml"), (peer.configuration)(&place))?;
     std::fs::write(real.join("routes.yaml"), traefik_routes(&place))?;
     let root = inside.map(|_| root.as_path());
-    let title =
-        format!("{} {}", peer.called, version(command(core, &program, root).arg(peer.version)));
+    let mut number = version(&said(command(core, &program, root).arg(peer.version)));
+    if number.is_empty() {
+        number = version(&module(&program));
+    }
+    let title = format!("{} {number}", peer.called);
     let mut command = command(core, &program, root);
     command.args(peer.arguments).arg(seen.join("configuration.yaml"));
     command.env("GOMAXPROCS", "1").env("XDG_DATA_HOME", &real).env("XDG_CONFIG_HOME", &real);
@@ -139,11 +142,19 @@ pub(crate) fn start(
     Ok(Some(server.titled(title.trim_end().to_owned())))
 }
 
-/// The first two numbers of what has at least three; nothing where it says none.
-fn version(command: &mut Command) -> String {
-    let Ok(output) = command.output() else { return String::new() };
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
+fn said(command: &mut Command) -> String {
+    let output = command.output().map(|output| [output.stdout, output.stderr].concat());
+    String::from_utf8_lossy(&output.unwrap_or_default()).into_owned()
+}
+
+/// As a Go program's module has it.
+fn module(program: &Path) -> String {
+    let said = said(Command::new("go").args(["version", "-m"]).arg(program));
+    said.lines().find(|line| line.starts_with("\tmod\t")).unwrap_or_default().to_owned()
+}
+
+/// The first two numbers of what has at least three; nothing where there is none.
+fn version(text: &str) -> String {
     let numbers = text.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
     let mut versions = numbers.filter(|numbers| numbers.split('.').count() >= 3);
     versions.next().map_or_else(String::new, |numbers| {
