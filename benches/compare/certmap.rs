@@ -66,7 +66,7 @@ pub(crate) fn start(
         .arg(log)
         .args([
             "--access-log-size",
-            "1000000000",
+            "100000000",
             "--idle-timeout",
             "3600",
             "--head-timeout",
