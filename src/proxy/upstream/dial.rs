@@ -39,7 +39,8 @@ pub(super) async fn open(
             if let Some(line) = shelf.share() {
                 return Ok(line);
             }
-            turn
+            // It speaks HTTP/1.1, as turned out meanwhile: then there is nothing to wait for.
+            turn.filter(|_| shelf.agreed.load(Ordering::Relaxed))
         } else {
             None
         };

@@ -204,14 +204,18 @@ impl Shelf {
 
     /// Lets go of what has been at rest for this long, and of HTTP/2 connections that were not used since the last time.
     fn sweep(&self, idle: Duration, now: Instant) {
-        self.resting().retain(|(one, since)| {
-            !one.sender.is_closed() && now.saturating_duration_since(*since) < idle
-        });
-        self.trunks().retain(|trunk| {
+        let is_old = |it: &mut (One, Instant)| {
+            it.0.sender.is_closed() || now.saturating_duration_since(it.1) >= idle
+        };
+        let is_unused = |trunk: &mut Arc<Trunk>| {
             let used = trunk.used.swap(false, Ordering::Relaxed);
             let busy = used || trunk.streams.load(Ordering::Acquire) > 0;
-            !trunk.sender.is_closed() && busy
-        });
+            trunk.sender.is_closed() || !busy
+        };
+        // To let go of a connection wakes its task: not while others want the lists.
+        let resting: Vec<_> = self.resting().extract_if(.., is_old).collect();
+        let trunks: Vec<_> = self.trunks().extract_if(.., is_unused).collect();
+        drop((resting, trunks));
     }
 
     fn is_empty(&self) -> bool {
@@ -254,11 +258,15 @@ impl Pool {
     }
 
     fn sweep(&self, now: Instant) {
-        self.shelves().retain(|_, shelf| {
-            shelf.sweep(self.idle, now);
+        // Every request asks for a shelf: they are not locked while each is looked through.
+        let all: Vec<Arc<Shelf>> = self.shelves().values().cloned().collect();
+        all.into_iter().for_each(|shelf| shelf.sweep(self.idle, now));
+        let is_done = |_: &Key, shelf: &mut Arc<Shelf>| {
             // Whoever holds it is about to use it, or is a connection that will come back to it.
-            !shelf.is_empty() || Arc::strong_count(shelf) > 1 || Arc::weak_count(shelf) > 0
-        });
+            shelf.is_empty() && Arc::strong_count(shelf) == 1 && Arc::weak_count(shelf) == 0
+        };
+        let done: Vec<_> = self.shelves().extract_if(is_done).collect();
+        drop(done);
     }
 
     fn shelves(&self) -> MutexGuard<'_, HashMap<Key, Arc<Shelf>>> {
@@ -281,5 +289,52 @@ async fn keep_swept(pool: Weak<Pool>, idle: Duration) {
             Some(pool) => pool.sweep(now),
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Wake, Waker};
+
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    /// Is told when a connection is let go, and notes whether others had to wait.
+    struct Bystander {
+        pool: Arc<Pool>,
+        waited: Mutex<Vec<bool>>,
+    }
+
+    impl Wake for Bystander {
+        fn wake(self: Arc<Self>) {
+            let shelves = self.pool.shelves.try_lock();
+            let is_free =
+                shelves.is_ok_and(|it| it.values().all(|it| it.resting.try_lock().is_ok()));
+            self.waited.lock().unwrap().push(!is_free);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_connections_that_are_let_go() {
+        let idle = Duration::from_secs(60);
+        let pool = Arc::new(Pool::new(idle));
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let shelf = pool.shelf(Key { address, tls: None, offer: Offer::Http1 });
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        let bystander = Arc::new(Bystander { pool: pool.clone(), waited: Mutex::default() });
+        let waker = Waker::from(bystander.clone());
+        let mut connection = pin!(connection);
+        assert!(connection.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        WayBack::to(&shelf).rest(sender);
+        drop(shelf);
+        pool.sweep(Instant::now());
+        assert!(bystander.waited.lock().unwrap().is_empty(), "it is not old yet");
+        pool.sweep(Instant::now() + idle);
+        let waited = bystander.waited.lock().unwrap();
+        assert!(!waited.is_empty() && !waited.contains(&true), "{waited:?}");
+        assert!(pool.shelves().is_empty());
     }
 }

@@ -36,8 +36,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Answers every request with the name of the client's certificate, over the versions of HTTP that it is given.
-async fn backend_of(ca: &Ca, clients: Option<&Ca>, protocols: &[&str]) -> SocketAddr {
+fn acceptor(ca: &Ca, clients: Option<&Ca>, protocols: &[&str]) -> TlsAcceptor {
     let (certificate, key) = ca.issue("app.internal");
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().unwrap();
@@ -51,7 +50,12 @@ async fn backend_of(ca: &Ca, clients: Option<&Ca>, protocols: &[&str]) -> Socket
     };
     let mut config = builder.with_single_cert(vec![certificate], key).unwrap();
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Answers every request with its version of HTTP, which is one of these.
+async fn backend_of(ca: &Ca, clients: Option<&Ca>, protocols: &[&str]) -> SocketAddr {
+    let acceptor = acceptor(ca, clients, protocols);
     let listener = listener().await;
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -122,6 +126,51 @@ async fn the_backend_chooses_the_version_and_what_is_wanted_is_insisted_on() {
         let address = backend_of(&ca, None, protocols).await;
         let answer = asked(way(address, protocol, Some(known(&ca, "app.internal", None)))).await;
         assert!(answer.contains(expected), "{protocols:?} {protocol:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_waited_for_a_connection_to_share_in_vain_does_not_wait_for_others_too() {
+    let ca = Ca::new();
+    let (listener, acceptor) = (listener().await, acceptor(&ca, None, &["http/1.1"]));
+    let way = way(
+        listener.local_addr().unwrap(),
+        Protocol::Https,
+        Some(known(&ca, "app.internal", None)),
+    );
+    let backend = way.0.clone();
+    let site = Site::on(way, Timeouts::default()).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(site.sent(GET).await);
+    }
+    tokio::spawn(async move {
+        let mut first = Some(listener.accept().await.unwrap().0);
+        let Target::Endpoints(endpoints) = &backend.target else { panic!("no endpoints") };
+        while endpoints[0].state.outstanding.load(std::sync::atomic::Ordering::Relaxed) < 4 {
+            tokio::task::yield_now().await;
+        }
+        // The last one is counted, and about to wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let all = Arc::new(tokio::sync::Barrier::new(3));
+        loop {
+            let (is_first, stream) = match first.take() {
+                Some(stream) => (true, stream),
+                None => (false, listener.accept().await.unwrap().0),
+            };
+            let (acceptor, all) = (acceptor.clone(), all.clone());
+            tokio::spawn(async move {
+                if !is_first {
+                    all.wait().await;
+                }
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                serve(stream).await;
+            });
+        }
+    });
+    for mut client in clients {
+        let answer = rest(&mut client).await;
+        assert!(answer.ends_with("HTTP/1.1 /"), "{answer}");
     }
 }
 
