@@ -119,18 +119,26 @@ struct Shared {
     body: Mutex<Watched>,
     /// Since somebody last looked.
     moved: AtomicBool,
+    /// Whoever reads it waits for the client.
+    awaited: AtomicBool,
     gate: Gate,
 }
 
 impl RequestBody {
     pub(super) fn new(body: Watched, snapshot: Arc<Snapshot>) -> Self {
-        let (moved, gate) = (AtomicBool::new(false), Gate::default());
-        Self { shared: Arc::new(Shared { body: Mutex::new(body), moved, gate }), snapshot }
+        let (moved, awaited) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Shared { body: Mutex::new(body), moved, awaited, gate: Gate::default() };
+        Self { shared: Arc::new(shared), snapshot }
     }
 
     /// Whether anything moved since this was last asked.
     pub(super) fn has_moved(&self) -> bool {
         self.shared.moved.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the client is to send more of it, and does not.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.shared.awaited.load(Ordering::Acquire)
     }
 
     /// Whether it may be read.
@@ -154,7 +162,9 @@ impl Body for RequestBody {
         if ready!(self.shared.gate.poll(context)).is_err() {
             return Poll::Ready(Some(Err(BodyError::Unwanted)));
         }
-        let frame = ready!(Pin::new(&mut *self.inner()).poll_frame(context));
+        let polled = Pin::new(&mut *self.inner()).poll_frame(context);
+        self.shared.awaited.store(polled.is_pending(), Ordering::Release);
+        let frame = ready!(polled);
         self.shared.moved.store(true, Ordering::Release);
         Poll::Ready(frame.map(|frame| frame.map(|frame| without_identity(frame, &self.snapshot))))
     }

@@ -215,7 +215,7 @@ impl<'a> Call<'a> {
             let lease = Lease::on(&endpoint.state);
             let outcome = self.at(endpoint, message).await;
             if let Some(failed) = outcome.failed() {
-                scales.report(endpoint, failed);
+                scales.report(endpoint, failed, balance::now);
             }
             let status = match outcome {
                 Outcome::Unreached(error, back) => {
@@ -239,7 +239,7 @@ impl<'a> Call<'a> {
                 Some(spare) => message = spare,
                 None => return ended,
             }
-            choice.again();
+            choice.again(balance::now());
         }
         ended
     }
@@ -267,7 +267,7 @@ impl<'a> Call<'a> {
     fn known(&self, endpoints: &[Endpoint], message: &Message) -> Option<usize> {
         let Destination { backend, settings } = self.destination;
         let affinity = settings.balance.affinity.as_ref()?;
-        affinity::preferred(affinity, backend.service(), endpoints, message.headers())
+        affinity::preferred(affinity, backend, endpoints, message.headers())
     }
 
     async fn at(&self, endpoint: &Endpoint, mut message: Message) -> Outcome {
@@ -325,7 +325,7 @@ impl<'a> Call<'a> {
         let Destination { backend, settings } = self.destination;
         let affinity = settings.balance.affinity.as_ref().zip(cookie_for);
         let cookie = affinity.and_then(|(affinity, endpoint)| {
-            affinity::cookie(affinity, backend.service(), endpoint, self.https)
+            affinity::cookie(affinity, backend, endpoint, self.https)
         });
         if let Some(cookie) = cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);

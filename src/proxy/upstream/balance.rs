@@ -41,7 +41,7 @@ pub(super) struct Choice<'a> {
     scales: Scales<'a>,
     /// Where the client was before.
     preferred: Option<usize>,
-    tried: Vec<usize>,
+    tried: [Option<usize>; MOST_ENDPOINTS],
 }
 
 /// How good an endpoint has to be.
@@ -57,31 +57,35 @@ enum Tier {
 
 impl<'a> Choice<'a> {
     pub(super) fn new(scales: Scales<'a>, preferred: Option<usize>) -> Self {
-        Self { scales, preferred, tried: Vec::new() }
+        Self { scales, preferred, tried: [None; MOST_ENDPOINTS] }
     }
 
     /// The next one that was not tried yet.
     pub(super) fn next(&mut self) -> Option<(usize, &'a Endpoint)> {
-        if self.tried.len() >= MOST_ENDPOINTS {
-            return None;
-        }
+        let place = self.tried.iter().position(Option::is_none)?;
         let index = self.preferred.take().filter(|index| self.fits(*index, Tier::In));
         let index = index.or_else(|| self.better_of_two())?;
-        self.tried.push(index);
+        *self.tried.get_mut(place)? = Some(index);
         Some((index, self.scales.endpoints.get(index)?))
     }
 
-    /// Begins anew, where all were tried.
-    pub(super) fn again(&mut self) {
-        if self.tried.len() >= self.scales.endpoints.len().min(MOST_ENDPOINTS) {
-            self.tried.clear();
+    /// Some time has passed. Begins anew, where all were tried.
+    pub(super) fn again(&mut self, now: u64) {
+        self.scales.now = now;
+        if self.count() >= self.scales.endpoints.len().min(MOST_ENDPOINTS) {
+            self.tried = [None; MOST_ENDPOINTS];
         }
+    }
+
+    /// How many were tried.
+    fn count(&self) -> usize {
+        self.tried.iter().flatten().count()
     }
 
     fn better_of_two(&self) -> Option<usize> {
         let turn = self.scales.state.turn.fetch_add(1, Ordering::Relaxed);
         let first = self.draw(turn, None)?;
-        if self.scales.endpoints.len() - self.tried.len() < 2 {
+        if self.scales.endpoints.len() - self.count() < 2 {
             return Some(first);
         }
         let Some(second) = self.draw(mixed(turn), Some(first)) else { return Some(first) };
@@ -128,13 +132,15 @@ impl<'a> Choice<'a> {
 
     fn fits(&self, index: usize, tier: Tier) -> bool {
         let Some(endpoint) = self.scales.endpoints.get(index) else { return false };
-        let is_in = || !endpoint.state.is_out(self.scales.now);
+        // Another route's requests may have put it out: that is its own affair.
+        let ejects = self.scales.balance.ejection.is_some();
+        let is_in = || !ejects || !endpoint.state.is_out(self.scales.now);
         let good = match tier {
             Tier::Near => endpoint.near && is_in(),
             Tier::In => is_in(),
             Tier::Any => true,
         };
-        good && !self.tried.contains(&index)
+        good && !self.tried.contains(&Some(index))
     }
 }
 
@@ -172,14 +178,15 @@ impl Scales<'_> {
         share >= whole || (chance * whole) >> 32 < share
     }
 
-    /// What became of a request at an endpoint.
-    pub(super) fn report(&self, endpoint: &Endpoint, failed: bool) {
+    /// What became of a request at an endpoint. It may have taken longer than a rest does: the clock is asked anew.
+    pub(super) fn report(&self, endpoint: &Endpoint, failed: bool, now: impl FnOnce() -> u64) {
         let Some(ejection) = &self.balance.ejection else { return };
         let state = &endpoint.state;
         if failed {
+            let now = now();
             let failures = state.failures.fetch_add(1, Ordering::Relaxed) + 1;
-            if failures >= ejection.failures && !state.is_out(self.now) && self.may_go(ejection) {
-                self.put_out(endpoint, ejection);
+            if failures >= ejection.failures && !state.is_out(now) && self.may_go(ejection, now) {
+                put_out(endpoint, ejection, now);
             }
         } else if state.failures.load(Ordering::Relaxed) > 0 {
             state.failures.store(0, Ordering::Relaxed);
@@ -188,20 +195,20 @@ impl Scales<'_> {
     }
 
     /// Whether one more may rest.
-    fn may_go(&self, ejection: &Ejection) -> bool {
-        let out = self.endpoints.iter().filter(|it| it.state.is_out(self.now)).count();
+    fn may_go(&self, ejection: &Ejection, now: u64) -> bool {
+        let out = self.endpoints.iter().filter(|it| it.state.is_out(now)).count();
         (out + 1) * 100 <= usize::from(ejection.most_percent) * self.endpoints.len()
     }
+}
 
-    /// Its next failure puts it out again: only an answer sets it right.
-    fn put_out(&self, endpoint: &Endpoint, ejection: &Ejection) {
-        let state = &endpoint.state;
-        let times = state.ejections.fetch_add(1, Ordering::Relaxed).min(8);
-        let rest = u64::try_from(ejection.rest.as_millis()).unwrap_or(u64::MAX);
-        let rest = rest.saturating_mul((1 << times).min(LONGEST_REST));
-        state.out_until.store(self.now.saturating_add(rest), Ordering::Relaxed);
-        tracing::info!(addresses = ?endpoint.addresses, milliseconds = rest, "an endpoint rests");
-    }
+/// Its next failure puts it out again: only an answer sets it right.
+fn put_out(endpoint: &Endpoint, ejection: &Ejection, now: u64) {
+    let state = &endpoint.state;
+    let times = state.ejections.fetch_add(1, Ordering::Relaxed).min(8);
+    let rest = u64::try_from(ejection.rest.as_millis()).unwrap_or(u64::MAX);
+    let rest = rest.saturating_mul((1 << times).min(LONGEST_REST));
+    state.out_until.store(now.saturating_add(rest), Ordering::Relaxed);
+    tracing::info!(addresses = ?endpoint.addresses, milliseconds = rest, "an endpoint rests");
 }
 
 /// SplitMix64: spreads a number over all of them.
@@ -262,7 +269,7 @@ mod tests {
         }
 
         fn fail(&self, index: usize) {
-            self.scales().report(&self.endpoints[index], true);
+            self.scales().report(&self.endpoints[index], true, || self.now);
         }
 
         fn out(&self) -> Vec<usize> {
@@ -337,9 +344,34 @@ mod tests {
         site.now += 1500;
         assert_eq!(site.out(), [1], "twice as long");
         site.now += 1000;
-        site.scales().report(&site.endpoints[1], false);
+        site.scales().report(&site.endpoints[1], false, || site.now);
         site.fail(1);
         assert_eq!(site.out(), [0; 0], "an answer set it right");
+    }
+
+    #[test]
+    fn a_rest_begins_when_the_request_has_failed() {
+        let mut site = Site::new(2);
+        site.eject(1, 50);
+        let begun = site.scales();
+        begun.report(&site.endpoints[0], true, || 60_000);
+        let mut choice = Choice::new(begun, None);
+        let later = 60_500;
+        assert!(site.endpoints[0].state.is_out(later));
+        choice.again(later);
+        assert_eq!(choice.next().map(|it| it.0), Some(1));
+    }
+
+    #[test]
+    fn who_does_not_eject_does_not_mind_what_another_route_put_out() {
+        let mut site = Site::new(2);
+        site.eject(1, 50);
+        site.fail(0);
+        assert_eq!(site.shares(100), [0, 100]);
+        site.balance.ejection = None;
+        assert_eq!(site.shares(100), [50, 50]);
+        let mut choice = Choice::new(site.scales(), Some(0));
+        assert_eq!(choice.next().map(|it| it.0), Some(0));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(in super::super) enum UpstreamError {
     Tls(SocketAddr, String),
     #[error("{0} does not answer in time")]
     ResponseTimeout(SocketAddr),
+    #[error("{0} does not answer in time, and the client's body has not come to its end")]
+    Unfinished(SocketAddr),
     #[error("{0} broke off: {1}")]
     Broken(SocketAddr, String),
     #[error("{0} switched protocols unasked")]
@@ -55,7 +57,9 @@ impl UpstreamError {
             | Self::Unasked(_)
             | Self::Unswitched(_)
             | Self::Header(_) => StatusCode::BAD_GATEWAY,
-            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) | Self::Unfinished(_) => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Self::ClientBody(_) | Self::Target => StatusCode::BAD_REQUEST,
         }
     }

@@ -76,6 +76,10 @@ async fn patient(
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => return Err(failure(error, terms.address)),
             Err(_) if body.has_moved() => {}
+            // It may be waiting for the client as we are.
+            Err(_) if body.is_awaited() => {
+                return Err(Failure::Failed(UpstreamError::Unfinished(terms.address)));
+            }
             Err(_) => return Err(Failure::Failed(UpstreamError::ResponseTimeout(terms.address))),
         }
     }

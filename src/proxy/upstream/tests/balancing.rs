@@ -131,6 +131,86 @@ async fn a_failing_endpoint_rests_and_is_asked_again_later() {
 }
 
 #[tokio::test]
+async fn a_rest_that_is_shorter_than_the_wait_for_an_answer_is_one() {
+    let (silent, millis) = (listener().await, Duration::from_millis);
+    let ejection = Ejection { failures: 1, rest: millis(900), most_percent: 100 };
+    let balance = Balance { ejection: Some(ejection), ..Balance::default() };
+    let timeouts = RouteTimeouts { response: Some(millis(1000)), ..RouteTimeouts::default() };
+    let way = Arc::new(backend(&[silent.local_addr().unwrap()]));
+    let settings = Arc::new(RouteSettings { balance, timeouts, ..RouteSettings::default() });
+    let site = Site::on((way.clone(), settings), Timeouts::default()).await;
+    let Target::Endpoints(endpoints) = &way.target else { panic!("no endpoints") };
+    let begun = balance::now();
+    assert_eq!(site.status().await, 504);
+    // Both lasted, one after the other.
+    assert!(endpoints[0].state.is_out(begun + 1500));
+}
+
+/// A site whose only endpoint accepts connections and says nothing, and does not rest for it yet.
+async fn silent(listener: &TcpListener) -> (Site, Arc<Backend>) {
+    let ejection = Ejection { failures: 99, rest: Duration::from_secs(1), most_percent: 100 };
+    let balance = Balance { ejection: Some(ejection), ..Balance::default() };
+    let timeouts =
+        RouteTimeouts { response: Some(Duration::from_millis(200)), ..RouteTimeouts::default() };
+    let way = Arc::new(backend(&[listener.local_addr().unwrap()]));
+    let settings = Arc::new(RouteSettings { balance, timeouts, ..RouteSettings::default() });
+    (Site::on((way.clone(), settings), Timeouts::default()).await, way)
+}
+
+fn failures(backend: &Backend) -> u32 {
+    let Target::Endpoints(endpoints) = &backend.target else { panic!("no endpoints") };
+    endpoints[0].state.failures.load(Ordering::Relaxed)
+}
+
+/// The head of a request with a body.
+fn posting(field: &str) -> String {
+    GET.replace("GET", "POST").replacen("\r\n\r\n", &format!("\r\n{field}\r\n\r\n"), 1)
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_says_nothing_of_the_endpoint() {
+    let listener = listener().await;
+    let (site, backend) = silent(&listener).await;
+    let (five, chunked) = ("Content-Length: 5", "Transfer-Encoding: chunked");
+    for (field, body, expected) in [
+        (five, "", 0),
+        (five, "hal", 0),
+        (chunked, "", 0),
+        (chunked, "3\r\nhal\r\n", 0),
+        (five, "whole", 1),
+        (chunked, "5\r\nwhole\r\n0\r\n\r\n", 2),
+    ] {
+        let answer = site.answer(&(posting(field) + body)).await;
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+        assert_eq!(failures(&backend), expected, "{field} {body}");
+    }
+    assert_eq!(site.status().await, 504);
+    assert_eq!(failures(&backend), 3);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_read_is_at_fault_itself() {
+    let listener = listener().await;
+    let (site, backend) = silent(&listener).await;
+    let mut client = site.sent(&posting("Transfer-Encoding: chunked")).await;
+    let (mut answer, mut body) = client.split();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let sending = async {
+        // Until the proxy has enough of it.
+        while body.write_all(chunk.as_bytes()).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let mut begins = [0; 13];
+    let answering = tokio::time::timeout(LIMIT, answer.read_exact(&mut begins));
+    tokio::select! {
+        () = sending => {}
+        answered = answering => { answered.unwrap().unwrap(); }
+    }
+    assert_eq!(&begins, b"HTTP/1.1 504 ");
+    assert_eq!(failures(&backend), 1);
+}
+
+#[tokio::test]
 async fn a_client_comes_back_to_its_endpoint_by_its_cookie_and_a_forged_one_is_replaced() {
     let (one, two) = (answering(ONE).await.0, answering(TWO).await.0);
     let affinity = CookieAffinity { name: "here".into(), max_age: None, key: [7; 32] };
@@ -144,8 +224,10 @@ async fn a_client_comes_back_to_its_endpoint_by_its_cookie_and_a_forged_one_is_r
         let again = site.answer(&with(&format!("a=b; {cookie}"))).await;
         assert!(again.ends_with(body) && !again.contains("set-cookie"), "{again}");
     }
-    let forged = site.answer(&with("here=AAAAAAAAAAAAAAAAAAAAAA")).await;
-    assert!(forged.contains("set-cookie: here="), "{forged}");
+    let (name, _) = cookie.split_once('=').unwrap();
+    assert!(name.starts_with("here-"), "{name}");
+    let forged = site.answer(&with(&format!("{name}=AAAAAAAAAAAAAAAAAAAAAA"))).await;
+    assert!(forged.contains(&format!("set-cookie: {name}=")), "{forged}");
 }
 
 #[tokio::test]
