@@ -77,7 +77,7 @@ impl<'a> Attachments<'a> {
     ) -> Self {
         let mut by_target: HashMap<ObjectName, Vec<&ObjectName>> = HashMap::new();
         for (name, object) in &world.policies {
-            for target in targets(object) {
+            for target in object.targets() {
                 by_target.entry(ObjectName::new(&name.namespace, target)).or_default().push(name);
             }
         }
@@ -261,15 +261,6 @@ impl<'a> Attachments<'a> {
         let mut finding = Finding::of_policy(policy, severity, field, reason, message);
         finding.target = target.cloned();
         self.findings.push(finding);
-    }
-}
-
-fn targets(object: &PolicyObject) -> Vec<&str> {
-    match object {
-        PolicyObject::Readable(policy) => {
-            policy.spec.target_refs.iter().map(|target| &*target.name).collect()
-        }
-        PolicyObject::Unreadable { targets } => targets.iter().map(String::as_str).collect(),
     }
 }
 

@@ -32,7 +32,7 @@ mod summary;
 mod ticket_keys;
 mod world;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
@@ -42,10 +42,12 @@ pub use lint::lint;
 pub use options::Options;
 pub use references::references;
 pub use summary::PolicySummary;
-pub use world::{Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, Statuses, World};
+pub use world::{
+    Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, Statuses, Targeting, World,
+};
 
 use attach::{Attachments, KeptPolicies};
-use backends::{Backends, KeptBackends, Reached};
+use backends::{Backends, KeptBackends};
 use certificates::LastGood;
 use classes::{Belonging, belonging};
 use hosts::{KeptHosts, KeptTls, hosts};
@@ -211,7 +213,8 @@ fn passed_over(name: &ObjectName, class: Option<&str>, options: &Options) -> Opt
 
 /// A way past a policy: a route without one to a Service that another route protects.
 fn unprotected(shares: &[Arc<Share>]) -> Vec<Finding> {
-    let mut reached = Reached::new();
+    // By Service: the ways to it without a policy, and those with one.
+    let mut reached: BTreeMap<&ObjectName, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
     for share in shares {
         let is_open = matches!(share.attached, Guard::Open);
         for (service, way) in &share.ways {

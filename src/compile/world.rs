@@ -10,7 +10,8 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalance
 use kube::core::ObjectMeta;
 
 use crate::api::{
-    CertMappingPolicy, CertMappingPolicyStatus, ReferenceGrant, RoutePolicy, RoutePolicyStatus,
+    self, CertMappingPolicy, CertMappingPolicyStatus, ReferenceGrant, RoutePolicy,
+    RoutePolicyStatus, TargetRef,
 };
 
 /// The kinds that are read.
@@ -47,6 +48,15 @@ impl ObjectKind {
     #[must_use]
     pub fn is_policy(self) -> bool {
         matches!(self, Self::CertMappingPolicy | Self::RoutePolicy)
+    }
+}
+
+impl From<api::ObjectKind> for ObjectKind {
+    fn from(kind: api::ObjectKind) -> Self {
+        match kind {
+            api::ObjectKind::ConfigMap => Self::ConfigMap,
+            api::ObjectKind::Secret => Self::Secret,
+        }
     }
 }
 
@@ -117,6 +127,54 @@ pub enum PolicyObject<P = CertMappingPolicy> {
         /// Names of Ingresses in its namespace, as far as they can be made out.
         targets: Vec<String>,
     },
+}
+
+/// A kind of policy that targets Ingresses.
+pub trait Targeting {
+    /// Which.
+    fn target_refs(&self) -> &[TargetRef];
+    /// Of the object.
+    fn metadata(&self) -> &ObjectMeta;
+}
+
+impl Targeting for CertMappingPolicy {
+    fn target_refs(&self) -> &[TargetRef] {
+        &self.spec.target_refs
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+}
+
+impl Targeting for RoutePolicy {
+    fn target_refs(&self) -> &[TargetRef] {
+        &self.spec.target_refs
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+}
+
+impl<P: Targeting> PolicyObject<P> {
+    /// The names of the Ingresses that it targets, as far as they can be made out.
+    #[must_use]
+    pub fn targets(&self) -> Vec<&str> {
+        match self {
+            Self::Readable(policy) => policy.target_refs().iter().map(|it| &*it.name).collect(),
+            Self::Unreadable { targets } => targets.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Which state of it this is; unknown of one that cannot be read.
+    #[must_use]
+    pub fn generation(&self) -> Option<i64> {
+        match self {
+            Self::Readable(policy) => policy.metadata().generation,
+            Self::Unreadable { .. } => None,
+        }
+    }
 }
 
 impl PolicyObject {

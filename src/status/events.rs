@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
-use super::report::shorten;
+use super::conditions::shorten;
 use crate::compile::{Finding, Object, ObjectKind, ObjectRef, Severity, World};
 use crate::identity::Fingerprint;
 

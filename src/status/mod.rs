@@ -1,10 +1,11 @@
 //! What certmap says back: conditions, addresses, events, and the lease that says which replica says it.
 //!
-//! What is to be said is worked out without waiting for anybody (`report`, `events`); saying it waits and tries again
+//! What is to be said is worked out without waiting for anybody (`report`, `conditions`, `events`); saying it waits and tries again
 //! (`writer`, `lease`, `addresses`), and so does keeping the signing keys that certmap was told to make (`signing_keys`).
 //! Nothing that a request gets depends on any of it but on those keys.
 
 mod addresses;
+mod conditions;
 mod events;
 mod lease;
 mod report;

@@ -1,4 +1,4 @@
-//! Findings → the conditions of each policy at each of its targets, and what of it differs from what stands there. Pure.
+//! Findings → the status of each policy at each of its targets, and what of it differs from what stands there. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,48 +6,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{
     IngressClass, IngressLoadBalancerIngress, IngressLoadBalancerStatus,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::conditions::{conditions, in_figures};
 use crate::api::{
-    AncestorRef, CertMappingPolicyStatus, GROUP, PolicyAncestorStatus, RoutePolicy,
-    RoutePolicyStatus,
+    AncestorRef, CertMappingPolicyStatus, GROUP, PolicyAncestorStatus, RoutePolicyStatus,
 };
 use crate::compile::{
-    Finding, ObjectKind, ObjectName, ObjectRef, PolicyObject, PolicySummary, Severity, World,
+    Finding, ObjectKind, ObjectName, ObjectRef, PolicyObject, PolicySummary, Targeting, World,
 };
 
-/// More findings than this in one message help nobody.
-const MOST_IN_MESSAGE: usize = 3;
-/// The API server's own limit is 32768.
-const LONGEST_MESSAGE: usize = 1024;
 const NETWORKING: &str = "networking.k8s.io";
-
-/// Findings that say a policy as a whole is not in force.
-const NOT_ACCEPTED: &[&str] = &["Invalid", "Unreadable", "Conflicted", "TargetNotFound"];
-/// Findings about objects that a policy refers to.
-const REFERENCES: &[&str] = &[
-    "AccountUnusable",
-    "AffinityKeyUnusable",
-    "BackendTLSUnusable",
-    "CABundleInvalid",
-    "CABundleUnresolved",
-    "CertificateInvalid",
-    "CertificateUnresolved",
-    "ClientCertificateInvalid",
-    "CredentialsUnusable",
-    "DirectoryUnusable",
-    "ErrorPageUnresolved",
-    "ExternalUnresolved",
-    "KeysUnresolved",
-    "NoTrust",
-    "SigningKeyIgnored",
-    "SigningKeyUnusable",
-];
-/// Findings that leave a policy in force that admits nobody, nobody by a certificate, or lets nothing be sent.
-const CLOSED: &[&str] = &["BackendTLSUnusable", "NoTrust", "SigningKeyUnusable"];
-
-/// Warnings about doors that stand open: said even where all is as it was written.
-const OPEN_DOORS: &[&str] = &["AnonymousFallback"];
 
 /// In whose name, and when.
 #[derive(Clone, Debug)]
@@ -109,15 +78,17 @@ pub fn patches(
     let policies = world.policies.iter().filter_map(|(name, object)| {
         let reference = of(ObjectKind::CertMappingPolicy, name);
         let there = world.statuses.policies.get(name).cloned().unwrap_or_default();
-        let policy = Policy::mapping(name, object, found(&reference), summaries.get(name), ours);
-        let status = policy.mapping_status(world, &there, summaries.get(name), author);
+        let (summary, found) = (summaries.get(name), found(&reference));
+        let policy = Policy::of(reference.kind, (name, object), found, ours, in_figures(summary));
+        let status = policy.mapping_status(world, &there, summary, author);
         let version = world.statuses.versions.get(&reference).cloned();
         (status != there).then(|| Patch::Policy { name: name.clone(), status, version })
     });
     let route_policies = world.route_policies.iter().filter_map(|(name, object)| {
         let reference = of(ObjectKind::RoutePolicy, name);
         let there = world.statuses.route_policies.get(name).cloned().unwrap_or_default();
-        let policy = Policy::route(name, object, found(&reference), ours);
+        let (figures, found) = ("routes are carried by it".to_owned(), found(&reference));
+        let policy = Policy::of(reference.kind, (name, object), found, ours, figures);
         let status =
             RoutePolicyStatus { ancestors: policy.entries(world, &there.ancestors, author) };
         let version = world.statuses.versions.get(&reference).cloned();
@@ -157,38 +128,14 @@ struct Policy<'a> {
 }
 
 impl<'a> Policy<'a> {
-    fn mapping(
-        name: &'a ObjectName,
-        object: &'a PolicyObject,
-        findings: &'a [&'a Finding],
-        summary: Option<&PolicySummary>,
-        ours: &'a HashSet<ObjectName>,
-    ) -> Self {
-        let (targets, generation) = match object {
-            PolicyObject::Readable(policy) => {
-                let targets = policy.spec.target_refs.iter().map(|target| &*target.name);
-                (targets.collect(), policy.metadata.generation)
-            }
-            PolicyObject::Unreadable { targets } => (names(targets), None),
-        };
-        let kind = ObjectKind::CertMappingPolicy;
-        Self { kind, name, targets, generation, findings, ours, figures: in_figures(summary) }
-    }
-
-    fn route(
-        name: &'a ObjectName,
-        object: &'a PolicyObject<RoutePolicy>,
+    fn of<P: Targeting>(
+        kind: ObjectKind,
+        (name, object): (&'a ObjectName, &'a PolicyObject<P>),
         findings: &'a [&'a Finding],
         ours: &'a HashSet<ObjectName>,
+        figures: String,
     ) -> Self {
-        let (targets, generation) = match object {
-            PolicyObject::Readable(policy) => {
-                let targets = policy.spec.target_refs.iter().map(|target| &*target.name);
-                (targets.collect(), policy.metadata.generation)
-            }
-            PolicyObject::Unreadable { targets } => (names(targets), None),
-        };
-        let (kind, figures) = (ObjectKind::RoutePolicy, "routes are carried by it".to_owned());
+        let (targets, generation) = (object.targets(), object.generation());
         Self { kind, name, targets, generation, findings, ours, figures }
     }
 
@@ -289,93 +236,9 @@ impl<'a> Policy<'a> {
             let target = finding.target.as_ref();
             target.is_none_or(|target| ancestor.kind == "Ingress" && target.name == ancestor.name)
         };
-        let all: Vec<&Finding> = self.findings.iter().filter(here).copied().collect();
-        let of = |reasons: &[&str]| -> Vec<&Finding> {
-            all.iter().filter(|finding| reasons.contains(&finding.reason)).copied().collect()
-        };
-        let (refusing, references, closed) = (of(NOT_ACCEPTED), of(REFERENCES), of(CLOSED));
-        let errors: Vec<&Finding> =
-            all.iter().filter(|finding| finding.severity == Severity::Error).copied().collect();
-        let accepted = verdict(&refusing, "Accepted", "the policy is in force");
-        let resolved =
-            verdict(&references, "ResolvedRefs", "every object that it refers to is there");
-        let programmed = match (refusing.first(), closed.first(), errors.is_empty()) {
-            (Some(first), ..) => (false, first.reason, message(&refusing)),
-            (None, Some(first), _) => (false, first.reason, message(&errors)),
-            (None, None, true) => {
-                let doors = of(OPEN_DOORS);
-                let warning =
-                    if doors.is_empty() { String::new() } else { format!("; {}", message(&doors)) };
-                (true, "Programmed", self.figures.clone() + &warning)
-            }
-            (None, None, false) => (true, "PartiallyProgrammed", message(&errors)),
-        };
-        [("Accepted", accepted), ("ResolvedRefs", resolved), ("Programmed", programmed)]
-            .into_iter()
-            .map(|(kind, (is, reason, message))| {
-                let status = if is { "True" } else { "False" };
-                let before = earlier.iter().find(|it| it.type_ == kind && it.status == status);
-                Condition {
-                    type_: kind.to_owned(),
-                    status: status.to_owned(),
-                    reason: reason.to_owned(),
-                    message,
-                    observed_generation: self.generation,
-                    last_transition_time: before.map_or_else(
-                        || Time(whole_seconds(now)),
-                        |before| before.last_transition_time.clone(),
-                    ),
-                }
-            })
-            .collect()
+        let findings: Vec<&Finding> = self.findings.iter().filter(here).copied().collect();
+        conditions(&findings, &self.figures, self.generation, (earlier, now))
     }
-}
-
-fn names(names: &[String]) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
-}
-
-fn in_figures(summary: Option<&PolicySummary>) -> String {
-    match summary.map_or(0, |summary| summary.mappings) {
-        1 => "1 mapping is in force".to_owned(),
-        mappings => format!("{mappings} mappings are in force"),
-    }
-}
-
-/// The API server keeps no fractions.
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-fn verdict(against: &[&Finding], well: &'static str, words: &str) -> (bool, &'static str, String) {
-    match against.first() {
-        Some(first) => (false, first.reason, message(against)),
-        None => (true, well, words.to_owned()),
-    }
-}
-
-fn message(findings: &[&Finding]) -> String {
-    let sentence = |finding: &&Finding| {
-        if finding.field.is_empty() {
-            finding.message.clone()
-        } else {
-            format!("{}: {}", finding.field, finding.message)
-        }
-    };
-    let shown: Vec<String> = findings.iter().take(MOST_IN_MESSAGE).map(sentence).collect();
-    let more = findings.len().saturating_sub(MOST_IN_MESSAGE);
-    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-    shorten(&shown.join("; "), LONGEST_MESSAGE - more.len()) + &more
-}
-
-/// At most so many octets, cut between characters.
-pub(super) fn shorten(text: &str, longest: usize) -> String {
-    if text.len() <= longest {
-        return text.to_owned();
-    }
-    let end = (0..=longest.saturating_sub(3)).rev().find(|end| text.is_char_boundary(*end));
-    let (kept, _) = text.split_at_checked(end.unwrap_or_default()).unwrap_or_default();
-    format!("{kept}…")
 }
 
 impl Patch {
@@ -397,7 +260,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::compile::Object;
+    use crate::compile::{Object, Severity};
 
     const CONTROLLER: &str = "certmap.dev/ingress-controller";
 
@@ -582,19 +445,15 @@ mod tests {
         assert_eq!(words(&well[0]).1, "True Accepted, True ResolvedRefs, True Programmed");
         assert_eq!(well[0].conditions[0].observed_generation, Some(2));
         let mut unusable = finding("BackendTLSUnusable", "spec.backendTLS", None);
-        unusable.object = ObjectRef { kind: ObjectKind::RoutePolicy, name: name.clone() };
+        let object = ObjectRef { kind: ObjectKind::RoutePolicy, name: name.clone() };
+        unusable.object = object.clone();
         let closed = said(&[unusable], Some(&name));
         assert_eq!(closed.len(), 2);
         let expected = "True Accepted, False BackendTLSUnusable, False BackendTLSUnusable";
         assert_eq!(words(&closed[1]), ("IngressClass".to_owned(), expected.to_owned()));
-    }
-
-    #[test]
-    fn long_messages_are_cut_between_characters() {
-        assert_eq!(shorten("ééé", 5), "é…");
-        let many: Vec<Finding> =
-            (0..9).map(|_| finding("NoTrust", &"x".repeat(900), None)).collect();
-        let text = message(&many.iter().collect::<Vec<_>>());
-        assert!(text.len() <= LONGEST_MESSAGE && text.ends_with("(and 6 more)"), "{text}");
+        let mut shut = finding("DefaultUnusable", "", Some("a"));
+        shut.object = object;
+        let expected = "True Accepted, True ResolvedRefs, False DefaultUnusable";
+        assert_eq!(words(&said(&[shut], None)[0]).1, expected);
     }
 }

@@ -66,6 +66,7 @@ const PURE: &[&str] = &[
     "snapshot/host.rs",
     "snapshot/path.rs",
     "status/report.rs",
+    "status/conditions.rs",
     "status/events.rs",
 ];
 const IMPURE: &[&str] = &[
