@@ -36,12 +36,12 @@ pub use mapping::{
 pub use policy::{
     AdmitAnyVerified, CertMappingPolicy, CertMappingPolicySpec, SslFlag, TargetRef, Trust, UserFrom,
 };
-pub use reference::{CaCertificateRef, DURATION, ObjectKind, QUANTITY};
+pub use reference::{CaCertificateRef, DURATION, LONG_DURATION, ObjectKind, QUANTITY};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use route_backend::{BackendTls, CookieAffinity, Ejection, LoadBalancing, Retry};
 pub use route_edits::{
-    Coding, Compression, Cors, ErrorPage, HeaderField, PageRef, PathRewrite, RequestHeaders,
-    ResponseHeaders, Rewrite,
+    Coding, Compression, Cors, ErrorPage, HeaderField, HeaderNames, PageRef, PathRewrite,
+    RequestHeaders, ResponseHeaders, Rewrite, TAKEN_IN_REQUESTS, TAKEN_IN_RESPONSES,
 };
 pub use route_policy::{Limits, RateKey, RateLimit, RoutePolicy, RoutePolicySpec, Timeouts};
 pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus, RoutePolicyStatus};

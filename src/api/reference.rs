@@ -33,6 +33,8 @@ pub struct CaCertificateRef {
 
 /// How a duration is written (GEP-2257), longer than nothing.
 pub const DURATION: &str = "^[1-9][0-9]{0,4}(h|m|s|ms)([0-9]{1,5}(h|m|s|ms)){0,3}$";
+/// One of a second or more.
+pub const LONG_DURATION: &str = "^[1-9][0-9]{0,4}(h|m|s)([0-9]{1,5}(h|m|s|ms)){0,3}$";
 /// How octets are counted, as Kubernetes writes quantities.
 pub const QUANTITY: &str = "^[0-9]{1,15}(k|M|G|T|Ki|Mi|Gi|Ti)?$";
 

@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::forward::KeySecretRef;
-use super::reference::{CaCertificateRef, DURATION};
+use super::reference::{CaCertificateRef, DURATION, LONG_DURATION};
 
 /// When a request is sent again.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -15,15 +15,15 @@ pub struct Retry {
     pub attempts: u8,
     /// Status codes of the backend after which a request is sent again that is idempotent (GET, HEAD, OPTIONS, TRACE, PUT,
     /// DELETE) and has no body.
-    #[serde(default)]
+    #[serde(default = "of_gateways")]
     #[schemars(
-        length(max = 16),
+        length(min = 1, max = 16),
         with = "Vec<i32>",
         inner(range(min = 400, max = 599)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub codes: Vec<u16>,
-    /// Of a hundred requests of the route, so many may be retries.
+    /// Of a hundred requests to the Service's port, on all routes with retry, so many may be retries.
     #[serde(default = "a_fifth")]
     #[schemars(with = "i32", range(min = 1, max = 100))]
     pub budget_percent: u8,
@@ -71,9 +71,9 @@ pub struct CookieAffinity {
     #[serde(default = "affinity_cookie")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
     pub name: String,
-    /// Its Max-Age; left out, it ends with the browser's session.
+    /// Its Max-Age, a second or more; left out, it ends with the browser's session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 24), regex(pattern = DURATION))]
+    #[schemars(length(max = 24), regex(pattern = LONG_DURATION))]
     pub max_age: Option<String>,
     /// The Secret of the policy's namespace whose key `key` signs it: at least 32 octets that nobody can guess.
     pub key_secret_ref: KeySecretRef,
@@ -101,6 +101,10 @@ pub struct BackendTls {
 
 fn twice() -> u8 {
     2
+}
+
+fn of_gateways() -> Vec<u16> {
+    vec![502, 503, 504]
 }
 
 fn a_fifth() -> u8 {

@@ -52,17 +52,81 @@ pub struct PathRewrite {
     pub replace_full: Option<String>,
 }
 
-/// Of a name, whether it may be changed in requests: it neither identifies, nor frames, nor routes.
-const FREE_IN_REQUESTS: &str = "!(NAME.lowerAscii() in ['authorization','client-cert','client-cert-chain','connection','content-length','expect','forwarded','host','http2-settings','keep-alive','te','trailer','transfer-encoding','traceparent','tracestate','upgrade','via','x-arr-clientcert','x-real-ip','x-request-id']) && !NAME.lowerAscii().startsWith('proxy-') && !NAME.lowerAscii().startsWith('sec-websocket-') && !NAME.lowerAscii().startsWith('ssl-client-') && !NAME.lowerAscii().startsWith('x-certmap-') && !NAME.lowerAscii().startsWith('x-forwarded-')";
-/// Of a name, whether it may be changed in responses.
-const FREE_IN_RESPONSES: &str = "!(NAME.lowerAscii() in ['connection','content-encoding','content-length','content-range','date','keep-alive','te','trailer','transfer-encoding','upgrade','x-request-id']) && !NAME.lowerAscii().startsWith('proxy-') && !NAME.lowerAscii().startsWith('sec-websocket-')";
-
-fn of_fields(free: &str) -> String {
-    format!("self.all(field, {})", free.replace("NAME", "field.name"))
+/// Names of headers, and beginnings of names, in small letters.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderNames {
+    /// Whole names.
+    pub names: &'static [&'static str],
+    /// Beginnings of names.
+    pub families: &'static [&'static str],
 }
 
-fn of_names(free: &str) -> String {
-    format!("self.all(name, {})", free.replace("NAME", "name"))
+/// What frames a request or leads it: a route does not change it.
+pub const TAKEN_IN_REQUESTS: HeaderNames = HeaderNames {
+    names: &[
+        "authorization",
+        "connection",
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-real-ip",
+        "x-request-id",
+    ],
+    families: &["proxy-", "sec-websocket-", "x-forwarded-"],
+};
+
+/// What frames a response: a route does not change it.
+pub const TAKEN_IN_RESPONSES: HeaderNames = HeaderNames {
+    names: &[
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "date",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    ],
+    families: &["proxy-", "sec-websocket-"],
+};
+
+/// What says who is calling wherever certmap runs; policies add to it.
+const IDENTIFYING: HeaderNames = HeaderNames {
+    names: &["client-cert", "client-cert-chain", "x-arr-clientcert"],
+    families: &["ssl-client-", "x-certmap-"],
+};
+
+const IN_NO_REQUEST: &[HeaderNames] = &[TAKEN_IN_REQUESTS, IDENTIFYING];
+const IN_NO_RESPONSE: &[HeaderNames] = &[TAKEN_IN_RESPONSES];
+
+fn of_fields(taken: &[HeaderNames]) -> String {
+    format!("self.all(field, {})", free("field.name", taken))
+}
+
+fn of_names(taken: &[HeaderNames]) -> String {
+    format!("self.all(name, {})", free("name", taken))
+}
+
+/// Of a name, whether it is none of these.
+fn free(name: &str, taken: &[HeaderNames]) -> String {
+    let names = taken.iter().flat_map(|it| it.names).map(|name| format!("'{name}'"));
+    let names = names.collect::<Vec<_>>().join(",");
+    let families = taken.iter().flat_map(|it| it.families);
+    let families = families.map(|it| format!(" && !{name}.lowerAscii().startsWith('{it}')"));
+    format!("!({name}.lowerAscii() in [{names}]){}", families.collect::<String>())
 }
 
 const IN_REQUESTS: &str = "a header that says who is calling, frames the request or leads it cannot be changed: leave it out; rewrite.host changes Host, and CertMappingPolicy's forward says who is calling";
@@ -78,17 +142,17 @@ pub struct RequestHeaders {
         length(max = 32),
         inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z][A-Za-z0-9-]*$"))
     )]
-    #[x_kube(validation = Rule::new(of_names(FREE_IN_REQUESTS)).message(IN_REQUESTS))]
+    #[x_kube(validation = Rule::new(of_names(IN_NO_REQUEST)).message(IN_REQUESTS))]
     pub remove: Vec<String>,
     /// Fields that are set, whatever was there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(of_fields(FREE_IN_REQUESTS)).message(IN_REQUESTS))]
+    #[x_kube(validation = Rule::new(of_fields(IN_NO_REQUEST)).message(IN_REQUESTS))]
     pub set: Vec<HeaderField>,
     /// Fields that are added to what was there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(of_fields(FREE_IN_REQUESTS)).message(IN_REQUESTS))]
+    #[x_kube(validation = Rule::new(of_fields(IN_NO_REQUEST)).message(IN_REQUESTS))]
     pub add: Vec<HeaderField>,
 }
 
@@ -102,17 +166,17 @@ pub struct ResponseHeaders {
         length(max = 32),
         inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z][A-Za-z0-9-]*$"))
     )]
-    #[x_kube(validation = Rule::new(of_names(FREE_IN_RESPONSES)).message(IN_RESPONSES))]
+    #[x_kube(validation = Rule::new(of_names(IN_NO_RESPONSE)).message(IN_RESPONSES))]
     pub remove: Vec<String>,
     /// Fields that are set, whatever was there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(of_fields(FREE_IN_RESPONSES)).message(IN_RESPONSES))]
+    #[x_kube(validation = Rule::new(of_fields(IN_NO_RESPONSE)).message(IN_RESPONSES))]
     pub set: Vec<HeaderField>,
     /// Fields that are added to what was there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(of_fields(FREE_IN_RESPONSES)).message(IN_RESPONSES))]
+    #[x_kube(validation = Rule::new(of_fields(IN_NO_RESPONSE)).message(IN_RESPONSES))]
     pub add: Vec<HeaderField>,
 }
 

@@ -1,6 +1,6 @@
 //! Services and their EndpointSlices → backends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
@@ -185,6 +185,3 @@ fn ports(service: &Service) -> String {
     };
     ports.map(word).collect::<Vec<_>>().join(", ")
 }
-
-/// The names of Services and the ways in which they are reached, without a policy and with one.
-pub(super) type Reached<'a> = BTreeMap<&'a ObjectName, (Vec<&'a str>, Vec<&'a str>)>;

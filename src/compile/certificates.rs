@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 
 use super::dependency::{Dependency, Lookup};
-use super::world::{ObjectKind as Kind, ObjectName};
+use super::world::ObjectName;
 use crate::api::{CaCertificateRef, KeySetRef, ObjectKind};
 use crate::auth::KeySet;
 use crate::identity::read_certificates;
@@ -140,11 +140,7 @@ impl LastGood {
         name: &str,
         namespace: Option<&str>,
     ) -> Result<ObjectName, String> {
-        let kind = match kind {
-            ObjectKind::ConfigMap => Kind::ConfigMap,
-            ObjectKind::Secret => Kind::Secret,
-        };
-        lookup.resolve(from, kind, name, namespace)
+        lookup.resolve(from, kind.into(), name, namespace)
     }
 
     /// Lets go of what stands in objects that nobody looked for: whether they are deleted meanwhile would not be seen.
@@ -188,7 +184,7 @@ impl LastGood {
 }
 
 /// `None` where the object is not there, an error where its key is not.
-fn content(
+pub(super) fn content(
     lookup: &Lookup<'_>,
     kind: ObjectKind,
     name: &ObjectName,

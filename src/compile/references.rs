@@ -37,11 +37,8 @@ fn of_ingress(ingress: &k8s_openapi::api::networking::v1::Ingress) -> Vec<Object
 fn of_policy(policy: &CertMappingPolicy) -> Vec<ObjectRef> {
     let home = policy.metadata.namespace.as_deref().unwrap_or_default();
     let to = |kind: api::ObjectKind, name: &str, namespace: Option<&str>| {
-        let kind = match kind {
-            api::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
-            api::ObjectKind::Secret => ObjectKind::Secret,
-        };
-        ObjectRef { kind, name: ObjectName::new(namespace.unwrap_or(home), name) }
+        let name = ObjectName::new(namespace.unwrap_or(home), name);
+        ObjectRef { kind: kind.into(), name }
     };
     let secret = |name: &str, namespace: Option<&str>| to(api::ObjectKind::Secret, name, namespace);
     let spec = &policy.spec;
@@ -87,10 +84,7 @@ fn of_route_policy(policy: &RoutePolicy) -> Vec<ObjectRef> {
     let to = |kind, name: &str| ObjectRef { kind, name: ObjectName::new(home, name) };
     let tls = policy.spec.backend_tls.iter();
     let cas = tls.clone().flat_map(|tls| &tls.ca_certificate_refs).map(|it| ObjectRef {
-        kind: match it.kind {
-            api::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
-            api::ObjectKind::Secret => ObjectKind::Secret,
-        },
+        kind: it.kind.into(),
         name: ObjectName::new(it.namespace.as_deref().unwrap_or(home), &it.name),
     });
     let clients = tls.filter_map(|tls| tls.client_certificate_ref.as_ref());

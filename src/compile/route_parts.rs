@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::account::key;
 use super::backend_tls::{Client, Made, backend_tls};
-use super::certificates::LastGood;
+use super::certificates::{LastGood, content};
 use super::dependency::Lookup;
 use super::finding::{Finding, Severity};
 use super::route_values::{
     Wrong, code, compression, cors, duration, edits, octets, rate_limit, rewrite,
 };
 use super::world::ObjectName;
-use crate::api::{self, RoutePolicySpec};
+use crate::api::{self, HeaderNames, RoutePolicySpec, TAKEN_IN_REQUESTS, TAKEN_IN_RESPONSES};
 use crate::snapshot::{
     BackendTls, Balance, Compression, CookieAffinity, Cors, Ejection, ErrorPage, HeaderEdits,
     IdentityHeaders, RateLimit, Retry, Rewrite, RouteLimits, RouteSettings, RouteTimeouts,
@@ -33,7 +33,8 @@ pub(super) struct RouteParts {
     retry: Option<Retry>,
     slow_start: Option<Duration>,
     ejection: Option<Ejection>,
-    affinity: Option<CookieAffinity>,
+    /// Where it cannot be made out there is none: not the default's either.
+    affinity: Option<Option<CookieAffinity>>,
     /// Where it cannot be made out nothing is sent, for it would be sent in the clear.
     backend_tls: Option<Result<Arc<BackendTls>, Arc<str>>>,
     rate_limits: Option<Box<[RateLimit]>>,
@@ -72,7 +73,7 @@ impl RouteParts {
         let balance = Balance {
             slow_start: self.slow_start.or(other.slow_start).unwrap_or_default(),
             ejection: self.ejection.or(other.ejection),
-            affinity: either(&self.affinity, &other.affinity),
+            affinity: either(&self.affinity, &other.affinity).flatten(),
         };
         Ok(RouteSettings {
             name: name.into(),
@@ -93,6 +94,13 @@ impl RouteParts {
                 .filter(|compression| !compression.codings.is_empty()),
             error_pages: either(&self.error_pages, &other.error_pages).unwrap_or_default(),
         })
+    }
+}
+
+impl RouteParts {
+    /// Whether routes could be carried by it, whatever the default says.
+    pub(super) fn stands_alone(&self) -> bool {
+        !matches!(self.backend_tls, Some(Err(_)))
     }
 }
 
@@ -123,7 +131,7 @@ pub(super) fn read(
     let tls = spec.backend_tls.as_ref().map(|tls| reader.backend_tls(tls, last_good, client));
     let (tls, client) = tls.unzip();
     let client = client.flatten();
-    let mut parts = match reader.values(spec) {
+    let mut parts = match reader.parts(spec) {
         Ok(parts) => parts,
         Err((field, what)) => {
             let message = format!("{what}; until then its routes answer 503.96");
@@ -132,9 +140,6 @@ pub(super) fn read(
             return Read { parts: Err(reason), client, findings: reader.findings };
         }
     };
-    let affinity = spec.load_balancing.as_ref().and_then(|it| it.cookie_affinity.as_ref());
-    parts.affinity = affinity.and_then(|affinity| reader.affinity(affinity));
-    parts.error_pages = spec.error_pages.as_ref().map(|pages| reader.pages(pages));
     parts.backend_tls = tls;
     Read { parts: Ok(parts), client, findings: reader.findings }
 }
@@ -162,9 +167,10 @@ impl Reader<'_> {
         self.findings.push(finding);
     }
 
-    /// Everything that refers to nothing.
-    fn values(&mut self, spec: &RoutePolicySpec) -> Result<RouteParts, Wrong> {
+    /// Everything but TLS to the backends.
+    fn parts(&mut self, spec: &RoutePolicySpec) -> Result<RouteParts, Wrong> {
         let balancing = spec.load_balancing.as_ref();
+        let affinity = balancing.and_then(|it| it.cookie_affinity.as_ref());
         let slow_start = balancing.and_then(|it| it.slow_start.as_ref());
         let limits = spec.rate_limits.as_ref().map(|limits| {
             let limits = limits.iter().enumerate();
@@ -178,7 +184,7 @@ impl Reader<'_> {
                 .map(|it| duration(it, "spec.loadBalancing.slowStart"))
                 .transpose()?,
             ejection: balancing.and_then(|it| it.ejection.as_ref()).map(ejection).transpose()?,
-            affinity: None,
+            affinity: affinity.map(|affinity| self.affinity(affinity)).transpose()?,
             backend_tls: None,
             rate_limits: limits.transpose()?,
             https_redirect: spec.https_redirect,
@@ -187,7 +193,7 @@ impl Reader<'_> {
             response_headers: spec.response_headers.as_ref().map(response_headers).transpose()?,
             cors: spec.cors.as_ref().map(cors).transpose()?,
             compression: spec.compression.as_ref().map(compression),
-            error_pages: None,
+            error_pages: spec.error_pages.as_ref().map(|pages| self.pages(pages)).transpose()?,
         })
     }
 
@@ -196,7 +202,7 @@ impl Reader<'_> {
         let Some(headers) = &spec.request_headers else { return Ok(None) };
         let (field, lists) =
             ("spec.requestHeaders", (&*headers.remove, &*headers.set, &*headers.add));
-        let mut edits = edits(lists, field, is_free_in_requests)?;
+        let mut edits = edits(lists, field, is_none_of(TAKEN_IN_REQUESTS))?;
         let identity = self.identity;
         let tells = |name: &HeaderName| identity.contains(name);
         let mut told: Vec<HeaderName> = changed_in_requests(spec).filter(tells).collect();
@@ -238,7 +244,7 @@ impl Reader<'_> {
     }
 
     /// Without a key that nobody can guess a client could choose any endpoint: there is no affinity then.
-    fn affinity(&mut self, spec: &api::CookieAffinity) -> Option<CookieAffinity> {
+    fn affinity(&mut self, spec: &api::CookieAffinity) -> Result<Option<CookieAffinity>, Wrong> {
         let name = ObjectName::new(&self.name.namespace, &spec.key_secret_ref.name);
         let secret = self.lookup.secret(&name);
         let made = match (secret, secret.and_then(|secret| key(secret, "key"))) {
@@ -251,33 +257,37 @@ impl Reader<'_> {
         };
         let field = "spec.loadBalancing.cookieAffinity";
         let max_age = spec.max_age.as_ref().map(|it| duration(it, &format!("{field}.maxAge")));
-        match (made, max_age.transpose()) {
-            (Ok(key), Ok(max_age)) => {
-                Some(CookieAffinity { name: spec.name.as_str().into(), max_age, key })
-            }
-            (Err(problem), _) => {
+        let max_age = max_age.transpose()?;
+        match made {
+            Ok(key) => Ok(Some(CookieAffinity { name: spec.name.as_str().into(), max_age, key })),
+            Err(problem) => {
                 let message = format!("{problem}; until then there is no affinity");
                 let field = format!("{field}.keySecretRef");
                 self.find(Severity::Error, field, "AffinityKeyUnusable", message);
-                None
-            }
-            (Ok(_), Err((field, what))) => {
-                let message = format!("{what}; until then there is no affinity");
-                self.find(Severity::Error, field, "AffinityKeyUnusable", message);
-                None
+                Ok(None)
             }
         }
     }
 
     /// The most specific first; what cannot be read is left out, and certmap's own page stays.
-    fn pages(&mut self, pages: &[api::ErrorPage]) -> Box<[ErrorPage]> {
+    fn pages(&mut self, pages: &[api::ErrorPage]) -> Result<Box<[ErrorPage]>, Wrong> {
         let mut read = Vec::new();
         for (index, page) in pages.iter().enumerate() {
-            match self.page(page) {
-                Ok(found) => read.extend(found),
+            let field = format!("spec.errorPages[{index}]");
+            let content_type = HeaderValue::try_from(&page.content_type)
+                .map_err(|_| (format!("{field}.contentType"), "write a media type: text/html"))?;
+            let codes = page.codes.iter().map(|text| code(text)).collect::<Option<Vec<_>>>();
+            let wrong = || (format!("{field}.codes"), "write 404, 403.7, 4xx or 5xx");
+            let codes = codes.ok_or_else(wrong)?;
+            match self.page(&page.config_map_ref) {
+                Ok(body) => read.extend(codes.into_iter().map(|(status, substatus)| {
+                    let (body, content_type) = (body.clone(), content_type.clone());
+                    let of_backend = page.of_backend;
+                    ErrorPage { status, substatus, of_backend, content_type, body }
+                })),
                 Err((within, problem)) => {
                     let message = format!("{problem}; until then certmap's own page is shown");
-                    let field = format!("spec.errorPages[{index}].{within}");
+                    let field = format!("{field}.{within}");
                     self.find(Severity::Error, field, "ErrorPageUnresolved", message);
                 }
             }
@@ -287,34 +297,20 @@ impl Reader<'_> {
             (StatusRange::One(_), None) => 1,
             (StatusRange::Class(_), _) => 2,
         });
-        read.into()
+        Ok(read.into())
     }
 
-    fn page(&self, page: &api::ErrorPage) -> Result<Vec<ErrorPage>, (&'static str, String)> {
-        let name = ObjectName::new(&self.name.namespace, &page.config_map_ref.name);
-        let at = &page.config_map_ref.key;
-        let map = self.lookup.config_map(&name).ok_or_else(|| {
-            (
-                "configMapRef",
-                format!("ConfigMap {name} does not exist: create it with the key {at}"),
-            )
-        })?;
-        let text = map.data.as_ref().and_then(|data| data.get(at)).map(String::as_bytes);
-        let binary = map.binary_data.as_ref().and_then(|data| data.get(at));
-        let body = text.or_else(|| binary.map(|bytes| bytes.0.as_slice()));
-        let body = body.ok_or_else(|| {
-            ("configMapRef.key", format!("ConfigMap {name} has no key {at}: add it"))
-        })?;
-        let body = bytes::Bytes::copy_from_slice(body);
-        let content_type = http::HeaderValue::try_from(&page.content_type)
-            .map_err(|_| ("contentType", "not a media type: write text/html".to_owned()))?;
-        let one = |text: &String| {
-            let (status, substatus) = code(text)
-                .ok_or_else(|| ("codes", format!("{text}: write 404, 403.7, 4xx or 5xx")))?;
-            let (body, content_type) = (body.clone(), content_type.clone());
-            Ok(ErrorPage { status, substatus, of_backend: page.of_backend, content_type, body })
-        };
-        page.codes.iter().map(one).collect()
+    fn page(&self, page: &api::PageRef) -> Result<bytes::Bytes, (&'static str, String)> {
+        let (name, key) = (ObjectName::new(&self.name.namespace, &page.name), &page.key);
+        match content(self.lookup, api::ObjectKind::ConfigMap, &name, key) {
+            Some(Ok(body)) => Ok(body.into()),
+            Some(Err(problem)) => Err(("configMapRef.key", format!("{problem}: add it"))),
+            None => {
+                let message =
+                    format!("ConfigMap {name} does not exist: create it with the key {key}");
+                Err(("configMapRef", message))
+            }
+        }
     }
 }
 
@@ -361,49 +357,13 @@ fn ejection(ejection: &api::Ejection) -> Result<Ejection, Wrong> {
 
 fn response_headers(headers: &api::ResponseHeaders) -> Result<HeaderEdits, Wrong> {
     let lists = (&*headers.remove, &*headers.set, &*headers.add);
-    edits(lists, "spec.responseHeaders", is_free_in_responses)
+    edits(lists, "spec.responseHeaders", is_none_of(TAKEN_IN_RESPONSES))
 }
 
-/// The same as the CEL rule: neither frames the request nor leads it; what identifies is looked at apart.
-fn is_free_in_requests(name: &HeaderName) -> bool {
-    const TAKEN: &[&str] = &[
-        "authorization",
-        "connection",
-        "content-length",
-        "expect",
-        "forwarded",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "te",
-        "traceparent",
-        "tracestate",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "via",
-        "x-real-ip",
-        "x-request-id",
-    ];
-    let name = name.as_str();
-    let families = ["proxy-", "sec-websocket-", "x-forwarded-"];
-    !TAKEN.contains(&name) && !families.iter().any(|family| name.starts_with(family))
-}
-
-fn is_free_in_responses(name: &HeaderName) -> bool {
-    const TAKEN: &[&str] = &[
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "date",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-request-id",
-    ];
-    let name = name.as_str();
-    !TAKEN.contains(&name) && !["proxy-", "sec-websocket-"].iter().any(|it| name.starts_with(it))
+/// The same as the CEL rules; what identifies is looked at apart.
+fn is_none_of(taken: HeaderNames) -> impl Fn(&HeaderName) -> bool {
+    move |name| {
+        let name = name.as_str();
+        !taken.names.contains(&name) && !taken.families.iter().any(|it| name.starts_with(it))
+    }
 }

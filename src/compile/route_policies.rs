@@ -96,7 +96,7 @@ impl<'a> RoutePolicies<'a> {
         let mut by_target: HashMap<ObjectName, Vec<_>> = HashMap::new();
         let mut of_anyone = HashMap::new();
         for (name, object) in &world.route_policies {
-            let mut named = targets(object).into_iter().peekable();
+            let mut named = object.targets().into_iter().peekable();
             if named.peek().is_none() && matches!(object, PolicyObject::Unreadable { .. }) {
                 of_anyone.insert(&*name.namespace, name);
             }
@@ -116,21 +116,48 @@ impl<'a> RoutePolicies<'a> {
         ingress: &ObjectName,
         last_good: &mut LastGood,
     ) -> (Arc<RouteSettings>, Option<Guard>) {
-        match self.settings(ingress, last_good) {
+        let (own, readable) = self.targeting(ingress);
+        let carried = match readable {
+            Ok(()) => self.settings(own, last_good).map_err(|reason| ("DefaultUnusable", reason)),
+            Err(reason) => Err(("OtherUnreadable", reason)),
+        };
+        match carried {
             Ok(settings) => (settings, None),
-            Err(reason) => {
+            Err((word, reason)) => {
+                self.blame(own, ingress, (word, &reason), last_good);
                 let code = DenialCode::RoutePolicyUnusable;
                 (self.kept.none.clone(), Some(Guard::Shut { code, reason }))
             }
         }
     }
 
+    /// A policy that is well, and carries nothing because another one is not, says so.
+    fn blame(
+        &mut self,
+        own: Option<&'a ObjectName>,
+        ingress: &ObjectName,
+        (word, reason): (&'static str, &str),
+        last_good: &mut LastGood,
+    ) {
+        let Some(name) = own else { return };
+        let is_well = self
+            .policy(name, last_good)
+            .is_ok_and(|kept| kept.read.parts.as_ref().is_ok_and(RouteParts::stands_alone));
+        if is_well {
+            let message =
+                format!("{reason}: until that is mended, Ingress {ingress} answers 503.96");
+            let (severity, field) = (Severity::Error, String::new());
+            let mut finding = Finding::of_route_policy(name, severity, field, word, message);
+            finding.target = Some(ingress.clone());
+            self.findings.push(finding);
+        }
+    }
+
     fn settings(
         &mut self,
-        ingress: &ObjectName,
+        own: Option<&'a ObjectName>,
         last_good: &mut LastGood,
     ) -> Result<Arc<RouteSettings>, Arc<str>> {
-        let own = self.targeting(ingress)?;
         if own.is_none() && self.world.unread_manifest {
             return Err("a manifest that may hold a route policy cannot be read".into());
         }
@@ -153,26 +180,27 @@ impl<'a> RoutePolicies<'a> {
         settings
     }
 
-    /// The policy that counts at an Ingress.
-    fn targeting(&mut self, ingress: &ObjectName) -> Result<Option<&'a ObjectName>, Arc<str>> {
-        let unreadable = self.of_anyone.get(&*ingress.namespace).copied();
+    /// The policy that counts at an Ingress; an error where another one that cannot be read might.
+    fn targeting(
+        &mut self,
+        ingress: &ObjectName,
+    ) -> (Option<&'a ObjectName>, Result<(), Arc<str>>) {
+        let mut unreadable = self.of_anyone.get(&*ingress.namespace).copied();
         let mut readable = Vec::new();
         let all = self.by_target.get(ingress).map(Vec::as_slice).unwrap_or_default();
         for (name, object) in all {
             match object {
                 PolicyObject::Readable(policy) => readable.push((*name, policy)),
-                PolicyObject::Unreadable { .. } => return Err(cannot_be_read(name)),
+                PolicyObject::Unreadable { .. } => unreadable = Some(*name),
             }
         }
-        if let Some(name) = unreadable {
-            return Err(cannot_be_read(name));
-        }
+        let all_readable = unreadable.map_or(Ok(()), |name| Err(cannot_be_read(name)));
         readable.sort_by_key(|(name, policy)| {
             (policy.metadata.creation_timestamp.as_ref().map(|time| time.0), *name)
         });
         readable.dedup_by_key(|(name, _)| *name);
         let mut all = readable.into_iter().map(|(name, _)| name);
-        let Some(oldest) = all.next() else { return Ok(None) };
+        let Some(oldest) = all.next() else { return (None, all_readable) };
         for other in all {
             let message = format!(
                 "RoutePolicy {oldest} is older and counts for Ingress {ingress}: this one is not in force there; keep one of them"
@@ -183,7 +211,7 @@ impl<'a> RoutePolicies<'a> {
             finding.target = Some(ingress.clone());
             self.findings.push(finding);
         }
-        Ok(Some(oldest))
+        (Some(oldest), all_readable)
     }
 
     /// A policy, read now or taken over.
@@ -279,13 +307,4 @@ fn parts(kept: &Option<Arc<KeptRoutePolicy>>) -> Result<Option<&RouteParts>, Arc
 
 fn cannot_be_read(name: &ObjectName) -> Arc<str> {
     format!("RoutePolicy {name} cannot be read").into()
-}
-
-fn targets(object: &PolicyObject<RoutePolicy>) -> Vec<&str> {
-    match object {
-        PolicyObject::Readable(policy) => {
-            policy.spec.target_refs.iter().map(|target| &*target.name).collect()
-        }
-        PolicyObject::Unreadable { targets } => targets.iter().map(String::as_str).collect(),
-    }
 }

@@ -315,6 +315,7 @@ fn join(path: &str, name: &str) -> String {
 fn form(pattern: &str) -> String {
     match pattern {
         api::DURATION => "write a duration such as 500ms, 30s, 5m or 1h30m".to_owned(),
+        api::LONG_DURATION => "write a second or more, such as 30s, 5m or 1h30m".to_owned(),
         api::QUANTITY => "write octets such as 1048576, 512Ki or 10Mi".to_owned(),
         other => other.to_owned(),
     }

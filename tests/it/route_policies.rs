@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certmap::app::{Rules, options};
-use certmap::compile::{Compiled, Finding, ObjectKind, ObjectName, Reuse, compile};
-use certmap::policy::Guard;
+use certmap::compile::{Compiled, Finding, Object, ObjectKind, ObjectName, Reuse, compile};
+use certmap::policy::{DenialCode, Guard};
 use certmap::snapshot::{
     Coding, HostName, PathRewrite, RateKey, Route, RouteSettings, StatusRange,
 };
 use certmap::source::{Directory, Scan};
+use serde_json::{Value, json};
 
 use super::support::clients::curl;
 use super::support::manifests::{config_map, ingress, policy, route_policy, service, tls_secret};
@@ -54,6 +55,19 @@ impl Bench {
         let compiled = compile(&world, &self.reuse, &options(true, rules).unwrap()).unwrap();
         self.reuse = compiled.reuse.clone();
         compiled
+    }
+
+    /// With a route policy for the Ingress that the schema need not have seen.
+    fn stored(&mut self, mut spec: Value) -> Compiled {
+        let target = json!({"group": "networking.k8s.io", "kind": "Ingress", "name": "app"});
+        spec["targetRefs"] = json!([target]);
+        let metadata = json!({"name": "stored", "namespace": "web"});
+        let api = "certmap.dev/v1alpha1";
+        let object =
+            json!({"apiVersion": api, "kind": "RoutePolicy", "metadata": metadata, "spec": spec});
+        let mut world = self.scan().world;
+        world.apply(Object::RoutePolicy(Arc::new(serde_json::from_value(object).unwrap())));
+        compile(&world, &Reuse::default(), &options(true, Rules::default()).unwrap()).unwrap()
     }
 
     fn settings(&mut self) -> Arc<RouteSettings> {
@@ -171,6 +185,18 @@ fn every_field_is_on_the_route() {
     assert_eq!(settings.error_pages[0].body, "<p>no</p>\n");
 }
 
+#[test]
+fn a_retry_without_codes_is_one_after_what_gateways_say() {
+    let mut bench = Bench::new();
+    bench.route_policy("retry: {attempts: 1}");
+    let settings = bench.settings();
+    let retry = settings.retry.as_ref().unwrap();
+    assert_eq!(
+        (retry.attempts, &*retry.codes, retry.budget_percent),
+        (1, &[502, 503, 504][..], 20)
+    );
+}
+
 fn affinity_secret(key: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: affinity, namespace: web}}\nstringData: {{key: '{key}'}}\n"
@@ -213,6 +239,77 @@ fn a_default_that_is_not_there_lets_nothing_pass() {
         &bench.findings(),
         &["RoutePolicy infra/all: ", "DefaultMissing", "--default-route-policy"],
     );
+}
+
+#[test]
+fn a_policy_that_is_well_says_why_its_routes_are_not_carried() {
+    let mut bench = Bench::new();
+    bench.route_policy("httpsRedirect: true");
+    bench.default = Some(ObjectName::new("infra", "all"));
+    assert!(bench.shut().starts_with("503.96 RoutePolicy infra/all does not exist"));
+    let own = |bench: &mut Bench| -> Vec<String> {
+        let findings = bench.findings().into_iter();
+        findings.filter(|it| it.starts_with("RoutePolicy web/route: ")).collect()
+    };
+    let said =
+        ["(DefaultUnusable): RoutePolicy infra/all does not exist", "Ingress web/app answers"];
+    one(&own(&mut bench), &said);
+    bench.default = Some(ObjectName::new("web", "all"));
+    bench.write("default.yaml", &default_policy(&TLS.replace("CLIENT", "")));
+    let missing = "RoutePolicy web/all: ConfigMap web/backend-ca does not exist";
+    one(&own(&mut bench), &["(DefaultUnusable)", missing]);
+    bench.default = None;
+    assert!(own(&mut bench).is_empty());
+    bench.write("nobody.yaml", &default_policy("timeouts: {requst: 5s}").replace("all", "nobody"));
+    one(&own(&mut bench), &["(OtherUnreadable): RoutePolicy web/nobody cannot be read"]);
+    bench.write("nobody.yaml", &service("gone", &[]));
+    bench.route_policy(&TLS.replace("CLIENT", ""));
+    one(&own(&mut bench), &["(BackendTLSUnusable)"]);
+}
+
+#[test]
+fn a_value_that_makes_no_sense_puts_a_policy_out_of_force() {
+    let mut bench = Bench::new();
+    bench.write("pages.yaml", &config_map("pages", "a.html", "x"));
+    bench.write("key.yaml", &affinity_secret(&"x".repeat(64)));
+    let page = |codes: &str, kind: &str| {
+        let map = json!({"name": "pages", "key": "a.html"});
+        json!({"errorPages": [{"codes": [codes], "contentType": kind, "configMapRef": map}]})
+    };
+    let affinity = |age: &str| json!({"loadBalancing": {"cookieAffinity": {"maxAge": age, "keySecretRef": {"name": "affinity"}}}});
+    for (spec, field) in [
+        (page("200", "text/html"), "spec.errorPages[0].codes (Invalid)"),
+        (page("404", "a\nb"), "spec.errorPages[0].contentType (Invalid)"),
+        (affinity("5"), "spec.loadBalancing.cookieAffinity.maxAge (Invalid)"),
+    ] {
+        let compiled = bench.stored(spec);
+        let DenialCode::RoutePolicyUnusable = code(&compiled) else { panic!("{field}") };
+        one(&said(&compiled), &[field]);
+    }
+    for right in [page("404", "text/html"), affinity("5s")] {
+        assert!(matches!(route(&bench.stored(right)).guard, Guard::Open));
+    }
+}
+
+fn code(compiled: &Compiled) -> DenialCode {
+    match &route(compiled).guard {
+        Guard::Shut { code, .. } => *code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_affinity_that_cannot_be_made_out_is_none_and_not_the_defaults() {
+    let affinity = |name: &str| {
+        format!("loadBalancing: {{cookieAffinity: {{keySecretRef: {{name: {name}}}}}}}")
+    };
+    let mut bench = Bench::new();
+    bench.default = Some(ObjectName::new("web", "all"));
+    bench.write("key.yaml", &affinity_secret(&"x".repeat(64)));
+    bench.write("default.yaml", &default_policy(&affinity("affinity")));
+    assert!(bench.settings().balance.affinity.is_some());
+    bench.route_policy(&affinity("other"));
+    assert!(bench.settings().balance.affinity.is_none());
 }
 
 #[test]
@@ -509,6 +606,11 @@ fn a_slip_of_the_pen_is_told_with_its_line_and_what_to_write() {
         ("compression: {codings: [br, br]}", &["spec.compression.codings[1]", "occurs before"]),
         ("errorPages: [{codes: ['200'], configMapRef: {name: a, key: b}}]", &["codes[0]"]),
         ("loadBalancing: {cookieAffinity: {}}", &["keySecretRef is missing"]),
+        (
+            "loadBalancing: {cookieAffinity: {maxAge: 500ms, keySecretRef: {name: a}}}",
+            &["cookieAffinity.maxAge", "a second or more"],
+        ),
+        ("retry: {codes: []}", &["spec.retry.codes", "at least 1"]),
         ("backendTLS: {hostname: a, caCertificateRefs: []}", &["at least 1"]),
     ] {
         let (ok, text) = validate(spec);
