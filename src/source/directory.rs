@@ -65,7 +65,7 @@ impl Directory {
     #[must_use]
     pub fn new(root: &Path) -> Self {
         let (files, good) = (BTreeMap::new(), BTreeMap::new());
-        Self { root: root.to_owned(), schema: PolicySchema::new(), files, good, first: true }
+        Self { root: root.to_owned(), schema: PolicySchema::default(), files, good, first: true }
     }
 
     /// The directory.
@@ -90,6 +90,8 @@ impl Directory {
             changed |= self.read(path, &metadata);
         }
         self.first = false;
+        // It takes more than most manifests do, and they seldom change.
+        self.schema = PolicySchema::default();
         let (world, problems) = self.merge();
         let pending = self.files.values().any(|state| state.missing.is_some());
         Ok(Scan { world, problems, changed, pending })

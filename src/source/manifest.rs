@@ -201,7 +201,7 @@ mod tests {
     use crate::compile::Object;
 
     fn read_ok(text: &str) -> (Vec<Reading>, Vec<ReadProblem>) {
-        read(text, &PolicySchema::new()).unwrap_or_else(|problem| panic!("{problem:?}"))
+        read(text, &PolicySchema::default()).unwrap_or_else(|problem| panic!("{problem:?}"))
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
                 if good == "kind: " { "example.org/v1" } else { "certmap.dev/v1alpha1" },
             );
             assert!(
-                read(&text, &PolicySchema::new()).is_err(),
+                read(&text, &PolicySchema::default()).is_err(),
                 "nothing can be said of the file: {slip}"
             );
         }

@@ -1,5 +1,6 @@
 //! A policy of either kind against its schema and its CEL rules: what an API server would do before storing it.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -26,25 +27,26 @@ pub(super) struct FieldError {
     pub(super) message: String,
 }
 
-/// The schemas of certmap's own kinds, ready to judge.
+/// The schemas of certmap's own kinds. Each is made when it is first needed: a few milliseconds, and some megabytes until
+/// this is dropped.
+#[derive(Default)]
 pub(super) struct PolicySchema {
-    mapping: KindSchema,
-    route: KindSchema,
+    mapping: OnceCell<KindSchema>,
+    route: OnceCell<KindSchema>,
 }
 
 impl PolicySchema {
-    pub(super) fn new() -> Self {
-        Self {
-            mapping: KindSchema::new(api::schema(CrdKind::CertMappingPolicy)),
-            route: KindSchema::new(api::schema(CrdKind::RoutePolicy)),
-        }
-    }
-
     /// Everything that is wrong with an object, in the order of its fields; of other kinds nothing is known.
     pub(super) fn check(&self, kind: ObjectKind, object: &Value) -> Vec<FieldError> {
         match kind {
-            ObjectKind::CertMappingPolicy => self.mapping.check(object),
-            ObjectKind::RoutePolicy => self.route.check(object),
+            ObjectKind::CertMappingPolicy => self
+                .mapping
+                .get_or_init(|| KindSchema::new(api::schema(CrdKind::CertMappingPolicy)))
+                .check(object),
+            ObjectKind::RoutePolicy => self
+                .route
+                .get_or_init(|| KindSchema::new(api::schema(CrdKind::RoutePolicy)))
+                .check(object),
             ObjectKind::ConfigMap
             | ObjectKind::EndpointSlice
             | ObjectKind::Ingress
@@ -353,7 +355,7 @@ mod tests {
 
     fn errors(spec: &Value) -> Vec<String> {
         let policy = json!({"apiVersion": "certmap.dev/v1alpha1", "kind": "CertMappingPolicy", "metadata": {"name": "p"}, "spec": spec});
-        PolicySchema::new()
+        PolicySchema::default()
             .check(ObjectKind::CertMappingPolicy, &policy)
             .into_iter()
             .map(|e| format!("{}: {}", e.field, e.message))
