@@ -80,7 +80,7 @@ pub(crate) struct SoakArguments {
 const POLICIES: f64 = 1.05;
 /// CPU time of a handshake with many hosts, with one = 1; the KiB of one host; and seconds until all of them are served.
 const HOSTS: f64 = 1.02;
-const HOST: f64 = 32.0;
+const HOST: f64 = 20.0;
 const START: f64 = 10.0;
 /// What two cores get done, one = 1.
 const CORES: f64 = 1.8;

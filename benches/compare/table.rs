@@ -310,7 +310,7 @@ impl Run<'_> {
         }
         let ratio = |ratios: Option<[f64; 3]>| ratios.map_or(f64::NAN, |[_, ratio, _]| ratio);
         let (better, dearer) = (ratio(better), ratio(dearer));
-        if let Some(aim) = figure.aim() {
+        if let Some(aim) = figure.aim().filter(|_| better.is_finite()) {
             self.summary.push(format!(
                 "| {} | **{better:.2}** | {:.1} | {:.1} | {dearer:.2} |",
                 figure.title(),
