@@ -19,8 +19,9 @@ use crate::compile::{Finding, ObjectKind, ObjectName, Options, World};
 use crate::snapshot::SnapshotStore;
 use crate::source::{Scope, Update, watch_cluster};
 use crate::status::{
-    Author, Election, Leadership, Outbox, Publish, Said, WantedKeys, Written, addresses, events,
-    keep_signing_keys, outbox, patches, wanted_keys,
+    Author, Election, KeyKind, Leadership, Outbox, Publish, SIGNING_KEYS, Said, TICKET_KEYS,
+    WantedKeys, Written, addresses, events, keep_keys, outbox, patches, wanted_keys,
+    wanted_ticket_keys,
 };
 use crate::telemetry::{Admin, Metrics};
 
@@ -43,6 +44,8 @@ pub struct ClusterSettings {
     pub publish: Publish,
     /// After how long the signing keys that certmap makes itself move up; without it, it makes none.
     pub signing_keys: Option<Duration>,
+    /// The Secret with the keys of session tickets, and after how long they move up; without it they are kept by hand.
+    pub ticket_keys: Option<(ObjectName, Duration)>,
     /// Namespace and name of the lease that says which replica writes.
     pub lease: (String, String),
     /// This replica's name.
@@ -219,6 +222,8 @@ struct Writing {
     addresses: Addresses,
     /// Told which signing keys there should be.
     keys: Option<watch::Sender<WantedKeys>>,
+    /// The same of ticket keys.
+    tickets: Option<(ObjectName, watch::Sender<WantedKeys>)>,
     controller: String,
     default_route_policy: Option<ObjectName>,
     identity: String,
@@ -265,13 +270,15 @@ impl Writing {
                 look(client.clone(), settings.publish.clone(), known.clone(), again.clone());
             tokio::spawn(looking);
         }
-        let keys = settings.signing_keys.map(|period| {
+        let kept = |kind: &'static KeyKind, period| {
             let (keys, wanted) = watch::channel(WantedKeys::default());
-            let leads = leadership.clone();
-            let keeping = keep_signing_keys(client.clone(), wanted, leads, period, count(metrics));
-            tokio::spawn(keeping);
+            let (leads, written) = (leadership.clone(), count(metrics));
+            tokio::spawn(keep_keys(kind, client.clone(), wanted, leads, period, written));
             keys
-        });
+        };
+        let keys = settings.signing_keys.map(|period| kept(&SIGNING_KEYS, period));
+        let tickets = settings.ticket_keys.clone();
+        let tickets = tickets.map(|(name, period)| (name, kept(&TICKET_KEYS, period)));
         let written = count(metrics);
         let (outbox, writing) = outbox(client.clone(), written, move || again());
         tokio::spawn(writing);
@@ -286,6 +293,7 @@ impl Writing {
             said,
             addresses,
             keys,
+            tickets,
             controller,
             default_route_policy,
             identity,
@@ -295,12 +303,10 @@ impl Writing {
 
     fn work(&mut self, world: &World, outcome: &Outcome) {
         if let Some(keys) = &self.keys {
-            let now = wanted_keys(world);
-            keys.send_if_modified(|then| {
-                let differs = *then != now;
-                *then = now;
-                differs
-            });
+            tell(keys, wanted_keys(world));
+        }
+        if let Some((name, keys)) = &self.tickets {
+            tell(keys, wanted_ticket_keys(world, name));
         }
         if !*self.leadership.borrow() {
             return;
@@ -317,6 +323,14 @@ impl Writing {
             self.outbox.event(event);
         }
     }
+}
+
+fn tell(keys: &watch::Sender<WantedKeys>, now: WantedKeys) {
+    keys.send_if_modified(|then| {
+        let differs = *then != now;
+        *then = now;
+        differs
+    });
 }
 
 fn count(metrics: &Arc<Metrics>) -> Written {

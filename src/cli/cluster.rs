@@ -116,6 +116,10 @@ pub(super) struct StatusArguments {
     /// After how many hours signing keys move up by one
     #[arg(long, value_name = "HOURS", default_value_t = 720, value_parser = clap::value_parser!(u32).range(1..=87_600))]
     signing_key_rotation: u32,
+    /// After how many hours the keys of --ticket-key-secret move up by one, where nobody else made that Secret; 0: keys are
+    /// made and moved up by hand
+    #[arg(long, value_name = "HOURS", default_value_t = 12.0, value_parser = hours_or_none)]
+    ticket_key_rotation: f64,
     /// This replica's name
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pod_name: Option<String>,
@@ -150,10 +154,21 @@ impl StatusArguments {
             signing_keys: self
                 .manage_signing_keys
                 .then(|| Duration::from_secs(u64::from(self.signing_key_rotation) * 3600)),
+            ticket_keys: rules
+                .ticket_keys
+                .clone()
+                .filter(|_| self.ticket_key_rotation > 0.0)
+                .map(|name| (name, Duration::from_secs_f64(self.ticket_key_rotation * 3600.0))),
             lease: (self.pod_namespace.clone(), self.lease_name.clone()),
             identity,
         })
     }
+}
+
+fn hours_or_none(text: &str) -> Result<f64, String> {
+    let hours = text.parse::<f64>().ok();
+    let hours = hours.filter(|hours| *hours == 0.0 || (0.001..=87_600.0).contains(hours));
+    hours.ok_or_else(|| "write hours, from 0.001 to 87600, or 0".to_owned())
 }
 
 pub(super) fn object_name(text: &str) -> anyhow::Result<ObjectName> {

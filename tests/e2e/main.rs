@@ -25,6 +25,7 @@ mod signing;
 mod site;
 mod status;
 mod story;
+mod tickets;
 #[path = "../it/support/tls.rs"]
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod tls;

@@ -12,6 +12,7 @@ use super::pki::{self, Ca, Identity, leaf};
 pub(crate) struct Site {
     pub(crate) namespace: Namespace,
     pub(crate) files: tempfile::TempDir,
+    pub(crate) server_ca: Ca,
     pub(crate) zerossl: Ca,
     pub(crate) alice: Identity,
     pub(crate) installed: &'static Installed,
@@ -42,7 +43,7 @@ impl Site {
         namespace.apply(&basic_secret("azureuser", "azureuser", "correct-horse"));
         namespace.apply(&basic_secret("test", "test", "battery-staple"));
         namespace.apply(&config_map("corporate-ca", "ca.crt", &zerossl.pem()));
-        Self { namespace, files, zerossl, alice, installed }
+        Self { namespace, files, server_ca, zerossl, alice, installed }
     }
 
     /// Until its pods answer.

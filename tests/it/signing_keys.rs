@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use certmap::compile::ObjectName;
-use certmap::status::{WantedKeys, keep_signing_keys};
+use certmap::status::{SIGNING_KEYS, WantedKeys, keep_keys};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -117,7 +117,7 @@ fn the_replica_that_leads_makes_keys_and_moves_them_up() {
     let count = counted.clone();
     let written = Box::new(move |kind, ok| count.lock().unwrap().push((kind, ok)));
     let period = Duration::from_secs(3600);
-    runtime.spawn(keep_signing_keys(client, names, leadership, period, written));
+    runtime.spawn(keep_keys(&SIGNING_KEYS, client, names, leadership, period, written));
 
     let want = || {
         wanted.send_modify(|wanted| {

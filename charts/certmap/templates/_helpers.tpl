@@ -103,6 +103,15 @@ labels: {{- include "certmap.labels" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* Whether certmap makes the keys of tickets itself. */}}
+{{- define "certmap.sharesTickets" -}}
+{{- if .Values.tls.tickets.shared -}}
+{{- if .Values.tls.ticketKeySecret }}{{ fail "tls.tickets.shared has certmap make the keys of tickets, tls.ticketKeySecret somebody else: write one of them" }}{{ end -}}
+{{- if not .Values.config.writeStatus }}{{ fail "tls.tickets.shared needs config.writeStatus: without it no replica leads, and nobody makes the keys" }}{{ end -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{- define "certmap.subjects" -}}
 - kind: ServiceAccount
   name: {{ include "certmap.serviceAccountName" . }}

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::compile::{Finding, ObjectKind, ObjectName, ObjectRef, World};
 use fetch::Fetch;
 use keeper::{Change, Keeper};
-use watches::{Watches, What};
+use watches::{Watches, What, covers};
 
 /// Events come in flocks: this long nothing more must come.
 const QUIET: Duration = Duration::from_millis(3);
@@ -70,7 +70,7 @@ pub async fn watch_cluster(
     mut nudges: mpsc::Receiver<()>,
     mut tell: impl FnMut(Update<'_>),
 ) {
-    let mut watches = Watches::start(&client, &scope.namespaces);
+    let mut watches = Watches::start(&client, &scope.namespaces, &scope.secrets);
     let mut keeper = Keeper::new(scope.secrets);
     let mut fetches: FuturesUnordered<Fetch> = FuturesUnordered::new();
     let (mut pending, mut failing) = (Pending::default(), BTreeMap::new());
@@ -112,7 +112,7 @@ pub async fn watch_cluster(
             }
         }
         for asked in keeper.newly_wanted(|kind| watches.is_listed(kind)) {
-            if covers(&scope.namespaces, &asked.reference) {
+            if covers(&scope.namespaces, &asked.reference.name.namespace) {
                 fetches.push(fetch::now(client.clone(), asked));
                 awaited += 1;
             }
@@ -132,10 +132,6 @@ fn take(keeper: &mut Keeper, kind: ObjectKind, place: &str, what: What) -> Chang
         What::Listed(names) => keeper.keep_only(kind, place, &names),
         What::Failed(_) => Change::Nothing,
     }
-}
-
-fn covers(namespaces: &[String], reference: &ObjectRef) -> bool {
-    namespaces.is_empty() || namespaces.contains(&reference.name.namespace)
 }
 
 /// Changes that nobody was told of yet.
@@ -200,7 +196,7 @@ pub async fn read_cluster(
         }
     }
     for asked in keeper.newly_wanted(|_| true) {
-        if covers(&scope.namespaces, &asked.reference) {
+        if covers(&scope.namespaces, &asked.reference.name.namespace) {
             let object = fetch::get(client, &asked.reference).await?;
             keeper.fetched(&asked, object);
         }

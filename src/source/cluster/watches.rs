@@ -48,6 +48,8 @@ struct State {
     watched: &'static Watched,
     /// A namespace; empty for all.
     scope: String,
+    /// Of the namespace this object alone.
+    only: Option<ObjectName>,
     optional: bool,
     started: bool,
     listed: bool,
@@ -69,8 +71,9 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    /// Starts those on which the others depend.
-    pub(super) fn start(client: &Client, namespaces: &[String]) -> Self {
+    /// Starts those on which the others depend. `secrets` are watched each by its name where its namespace is none of those
+    /// that are watched, and done without where that is not granted.
+    pub(super) fn start(client: &Client, namespaces: &[String], secrets: &[ObjectName]) -> Self {
         let mut states = Vec::new();
         for watched in ALL {
             // A class is known by its name where no more than some namespaces may be read.
@@ -78,12 +81,26 @@ impl Watches {
             states.extend(fetch::scopes(watched, namespaces).into_iter().map(|scope| State {
                 watched,
                 scope,
+                only: None,
                 optional: watched.optional || by_name,
                 started: false,
                 listed: false,
                 failing: None,
             }));
         }
+        let apart = secrets.iter().filter(|secret| !covers(namespaces, &secret.namespace));
+        let of_secrets = Watched::of(ObjectKind::Secret);
+        states.extend(of_secrets.into_iter().flat_map(|watched| {
+            apart.clone().map(move |secret| State {
+                watched,
+                scope: secret.namespace.clone(),
+                only: Some(secret.clone()),
+                optional: true,
+                started: false,
+                listed: false,
+                failing: None,
+            })
+        }));
         let mut watches = Self { streams: SelectAll::new(), states };
         watches.begin(client, |watched| !watched.referenced_only);
         watches
@@ -101,11 +118,8 @@ impl Watches {
         let states = self.states.iter_mut().enumerate();
         for (index, state) in states.filter(|(_, state)| which(state.watched)) {
             state.started = true;
-            self.streams.push(one(
-                index,
-                state.watched,
-                fetch::api(client, state.watched, &state.scope),
-            ));
+            let api = fetch::api(client, state.watched, &state.scope);
+            self.streams.push(one(index, state.watched, state.only.as_ref(), api));
         }
     }
 
@@ -120,7 +134,15 @@ impl Watches {
             What::Listed(_) => (state.listed, state.failing) = (true, None),
             What::Apply(_) | What::Delete(_) => state.failing = None,
         }
-        Some((state.watched.kind, state.scope.clone(), what))
+        let kind = state.watched.kind;
+        Some(match (&state.only, what) {
+            // There may be others in its namespace.
+            (Some(only), What::Listed(names)) if names.is_empty() => {
+                (kind, String::new(), What::Delete(only.clone()))
+            }
+            (Some(only), what) => (kind, only.to_string(), what),
+            (None, what) => (kind, state.scope.clone(), what),
+        })
     }
 
     /// Forgets failures that are long past.
@@ -168,15 +190,22 @@ impl Watches {
     }
 }
 
+/// Whether a namespace is among these; without any, all are.
+pub(super) fn covers(namespaces: &[String], namespace: &str) -> bool {
+    namespaces.is_empty() || namespaces.iter().any(|it| it == namespace)
+}
+
 fn one(
     index: usize,
     watched: &'static Watched,
+    only: Option<&ObjectName>,
     api: Api<DynamicObject>,
 ) -> BoxStream<'static, (usize, What)> {
     let config = watcher::Config::default().page_size(PAGE);
-    let config = match watched.fields {
-        Some(fields) => config.fields(fields),
-        None => config,
+    let config = match (only, watched.fields) {
+        (Some(only), _) => config.fields(&format!("metadata.name={}", only.name)),
+        (None, Some(fields)) => config.fields(fields),
+        (None, None) => config,
     };
     let backoff = ExponentialBuilder::default()
         .with_min_delay(BACKOFF.0)
