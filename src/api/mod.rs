@@ -43,7 +43,9 @@ pub use route_edits::{
     Coding, Compression, Cors, ErrorPage, HeaderField, HeaderNames, PageRef, PathRewrite,
     RequestHeaders, ResponseHeaders, Rewrite, TAKEN_IN_REQUESTS, TAKEN_IN_RESPONSES,
 };
-pub use route_policy::{Limits, RateKey, RateLimit, RoutePolicy, RoutePolicySpec, Timeouts};
+pub use route_policy::{
+    ClientTls, Limits, RateKey, RateLimit, RoutePolicy, RoutePolicySpec, Timeouts, TlsVersion,
+};
 pub use status::{AncestorRef, CertMappingPolicyStatus, PolicyAncestorStatus, RoutePolicyStatus};
 
 /// The API group of certmap's own kinds.

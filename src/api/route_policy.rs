@@ -75,6 +75,10 @@ pub struct RoutePolicySpec {
     /// How endpoints are chosen. Each that is left out is as the default policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
+    /// What clients' handshakes must come to. It is a matter of hosts: the strictest of the policies that carry a route of
+    /// the host counts there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
     /// TLS to the backends, as BackendTLSPolicy has it.
     #[serde(rename = "backendTLS", default, skip_serializing_if = "Option::is_none")]
     pub backend_tls: Option<BackendTls>,
@@ -141,6 +145,35 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = 65_536))]
     pub target: Option<u32>,
+}
+
+/// What clients' handshakes must come to; never less than the program's options say.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientTls {
+    /// The oldest version of TLS, in quotes: "1.2" or "1.3".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+    /// The cipher suites that may be agreed on, by the names of IANA's registry. An empty list: all, whatever the default
+    /// policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 16),
+        inner(length(max = 64), regex(pattern = "^TLS_[A-Z0-9_]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub cipher_suites: Option<Vec<String>>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// So many requests in so long, of each client or account.

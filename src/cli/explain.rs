@@ -21,7 +21,7 @@ use crate::policy::{
     ClientCertificate, Decision, Denial, DenialCode, Guard, OneToOneMatch, Permit, Subject, Trace,
     TraceLine, decide,
 };
-use crate::snapshot::{HostName, Route, Snapshot, canonical, unambiguous};
+use crate::snapshot::{HostName, Route, Snapshot, TlsRules, canonical, unambiguous};
 
 /// All of a trace.
 const EVERYTHING: usize = usize::MAX;
@@ -76,6 +76,8 @@ struct Answer {
     route: Option<(String, String)>,
     /// The RoutePolicy that carries it, if any.
     route_policy: Option<String>,
+    /// What handshakes must come to, where the host's routes demand more than the program.
+    tls: Option<Arc<TlsRules>>,
     trace: Vec<TraceLine>,
     also: Vec<String>,
     remarks: Vec<String>,
@@ -141,6 +143,7 @@ fn answer(
         challenges: Vec::new(),
         route: None,
         route_policy: None,
+        tls: None,
         trace: Vec::new(),
         also: Vec::new(),
         remarks: Vec::new(),
@@ -203,7 +206,8 @@ fn answer(
     let named = Some(&*route.settings.name).filter(|name| !name.is_empty());
     let route_policy = named.map(str::to_owned);
     let also = also_matching(route, certificate, &decision);
-    let base = Answer { route: route_names, route_policy, also, ..decided(decision) };
+    let tls = virtual_host.rules.clone().filter(|_| !arguments.http);
+    let base = Answer { route: route_names, route_policy, tls, also, ..decided(decision) };
     Answer { trace: lines(&trace), ..base }
 }
 
@@ -245,6 +249,7 @@ fn decided(decision: Decision) -> Answer {
         challenges,
         route: None,
         route_policy: None,
+        tls: None,
         trace: Vec::new(),
         also: Vec::new(),
         remarks: Vec::new(),
@@ -327,6 +332,7 @@ fn text(answer: &Answer) -> String {
     answer.challenges.iter().for_each(|challenge| say("challenge", Some(challenge.to_string())));
     say("ingress", answer.route.as_ref().map(|(ingress, _)| ingress.clone()));
     say("carried by", answer.route_policy.clone());
+    say("handshake", answer.tls.as_ref().map(|rules| handshake(rules)));
     say("backend", answer.route.as_ref().map(|(_, backend)| backend.clone()));
     for (index, line) in answer.trace.iter().enumerate() {
         say(if index == 0 { "trace" } else { "" }, Some(line.to_string()));
@@ -334,6 +340,10 @@ fn text(answer: &Answer) -> String {
     answer.also.iter().for_each(|also| say("also fits", Some(also.clone())));
     answer.remarks.iter().for_each(|remark| say("note", Some(remark.clone())));
     out.join("\n") + "\n"
+}
+
+fn handshake(rules: &TlsRules) -> String {
+    format!("TLS {} or later, with {}", rules.oldest.as_str(), rules.names().join(", "))
 }
 
 fn to_json(answer: &Answer) -> Value {
@@ -361,6 +371,9 @@ fn to_json(answer: &Answer) -> Value {
         "challenges": answer.challenges.iter().map(|challenge| &**challenge).collect::<Vec<_>>(),
         "ingress": answer.route.as_ref().map(|(ingress, _)| ingress),
         "routePolicy": answer.route_policy,
+        "tls": answer.tls.as_ref().map(|rules| {
+            json!({"minVersion": rules.oldest.as_str(), "cipherSuites": rules.names()})
+        }),
         "backend": answer.route.as_ref().map(|(_, backend)| backend),
         "trace": answer.trace.iter().map(line).collect::<Vec<_>>(),
         "alsoMatches": answer.also,

@@ -28,6 +28,9 @@ pub(super) struct ListenerArguments {
     /// How long a client's connection is kept without a request (up to twice as long)
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     idle_timeout: f64,
+    /// How long a client may take nothing of an answer that is there for it
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    send_timeout: f64,
     /// Octets of a request's head (431)
     #[arg(long, value_name = "OCTETS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(8192..=1_048_576))]
     max_head_size: u32,
@@ -88,6 +91,7 @@ impl ListenerArguments {
             handshake: Duration::from_secs_f64(self.handshake_timeout),
             head: Duration::from_secs_f64(self.head_timeout),
             idle: Duration::from_secs_f64(self.idle_timeout),
+            send: Duration::from_secs_f64(self.send_timeout),
             head_octets: self.max_head_size,
             head_fields: self.max_head_fields,
             http2: self.http2(),

@@ -2,12 +2,11 @@
 
 use clap::{Args, ValueEnum};
 use rustls::SupportedCipherSuite;
-use rustls::crypto::aws_lc_rs;
 
 use super::cluster::object_name;
 use crate::app::Rules;
 use crate::compile::ObjectName;
-use crate::snapshot::{TlsRules, TlsVersion};
+use crate::snapshot::{TlsRules, TlsVersion, cipher_suite};
 
 /// What every handshake goes by.
 #[derive(Args, Clone, Debug)]
@@ -42,29 +41,7 @@ impl TlsArguments {
     }
 }
 
-/// By the name of IANA's registry (rustls calls those of TLS 1.3 TLS13_…).
 fn suite(name: &str) -> Result<SupportedCipherSuite, String> {
-    let named =
-        |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
-    let known = aws_lc_rs::ALL_CIPHER_SUITES;
-    let found = known.iter().find(|suite| named(suite) == name.replace("TLS13_", "TLS_"));
-    found.copied().ok_or_else(|| {
-        let names: Vec<String> = known.iter().map(named).collect();
-        format!("there are {}", names.join(", "))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suites_have_the_names_of_the_registry() {
-        for name in ["TLS_AES_256_GCM_SHA384", "TLS13_AES_256_GCM_SHA384"] {
-            assert_eq!(suite(name).unwrap().suite(), rustls::CipherSuite::TLS13_AES_256_GCM_SHA384);
-        }
-        assert!(suite("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256").is_ok());
-        let error = suite("TLS_RSA_WITH_RC4_128_MD5").unwrap_err();
-        assert!(error.starts_with("there are TLS_AES_256_GCM_SHA384, "), "{error}");
-    }
+    let known = || TlsRules::default().names().join(", ");
+    cipher_suite(name).ok_or_else(|| format!("there are {}", known()))
 }

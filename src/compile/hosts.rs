@@ -7,12 +7,12 @@ use rustls::ServerConfig;
 
 use super::finding::{Finding, Severity};
 use super::share::{Entry, Share};
-use super::world::{ObjectKind, ObjectRef};
+use super::world::{ObjectKind, ObjectName, ObjectRef};
 use crate::identity::Fingerprint;
-use crate::policy::{Guard, Policy};
+use crate::policy::{DenialCode, Guard, Policy};
 use crate::snapshot::{
-    ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, ServerCertificates, Tls,
-    TlsRules, VirtualHost,
+    ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, RouteTls,
+    ServerCertificates, Tls, TlsRules, VirtualHost,
 };
 
 /// Hosts and what each was made from, for the next time.
@@ -38,11 +38,14 @@ impl KeptHost {
 pub(super) struct KeptTls {
     certificates: Option<Arc<ServerCertificates>>,
     plain: Option<Arc<ServerConfig>>,
-    asking: HashMap<(Option<Fingerprint>, bool), Arc<ServerConfig>>,
+    apart: HashMap<Handshakes, Arc<ServerConfig>>,
 }
 
+/// What handshakes are made by: the CAs that are asked for, whether their names are sent, the suites that are demanded.
+type Handshakes = (Option<Fingerprint>, bool, Option<Vec<u16>>);
+
 /// The hosts of these shares, the oldest first.
-pub(super) fn hosts(shares: &[Arc<Share>], earlier: &KeptHosts) -> KeptHosts {
+pub(super) fn hosts(shares: &[Arc<Share>], earlier: &KeptHosts, floor: &TlsRules) -> KeptHosts {
     let mut by_host: BTreeMap<&HostPattern, Vec<&Arc<Share>>> = BTreeMap::new();
     for share in shares {
         for entry in &share.entries {
@@ -54,17 +57,17 @@ pub(super) fn hosts(shares: &[Arc<Share>], earlier: &KeptHosts) -> KeptHosts {
     }
     let kept = by_host.into_iter().map(|(pattern, shares)| {
         let same = earlier.get(pattern).filter(|kept| kept.is_current(&shares));
-        (pattern.clone(), same.cloned().unwrap_or_else(|| host(pattern, &shares)))
+        (pattern.clone(), same.cloned().unwrap_or_else(|| host(pattern, &shares, floor)))
     });
     kept.collect()
 }
 
-/// All findings about paths that two Ingresses want.
+/// All findings about paths that two Ingresses want, and about handshakes that none could make.
 pub(super) fn findings(hosts: &KeptHosts) -> impl Iterator<Item = Finding> {
     hosts.values().flat_map(|kept| kept.findings.iter().cloned())
 }
 
-fn host(pattern: &HostPattern, shares: &[&Arc<Share>]) -> KeptHost {
+fn host(pattern: &HostPattern, shares: &[&Arc<Share>], floor: &TlsRules) -> KeptHost {
     let mut routes: HashMap<PathPattern, Route> = HashMap::new();
     let mut findings = Vec::new();
     // A default backend is for what no rule of any Ingress takes.
@@ -75,11 +78,60 @@ fn host(pattern: &HostPattern, shares: &[&Arc<Share>]) -> KeptHost {
             findings.extend(entries.filter_map(|entry| add(&mut routes, share, entry)));
         }
     }
+    let rules = demanded(pattern, shares, &mut routes, floor, &mut findings);
     let policies: Vec<Arc<Policy>> =
         routes.values().flat_map(|route| route.guard.policies().iter().cloned()).collect();
     let terms = Arc::new(ClientCertificateTerms::of(&policies));
-    let host = Arc::new(VirtualHost::new(pattern.clone(), terms, routes));
-    KeptHost { shares: shares.iter().map(|share| (*share).clone()).collect(), host, findings }
+    let mut host = VirtualHost::new(pattern.clone(), terms, routes);
+    host.rules = rules.map(Arc::new);
+    let (host, shares) = (Arc::new(host), shares.iter().map(|share| (*share).clone()).collect());
+    KeptHost { shares, host, findings }
+}
+
+/// What the handshakes of a host must come to: the strictest of what its routes demand. A demand that no handshake could
+/// meet together with those of older Ingresses shuts the routes that it comes with, and no others.
+fn demanded(
+    pattern: &HostPattern,
+    shares: &[&Arc<Share>],
+    routes: &mut HashMap<PathPattern, Route>,
+    floor: &TlsRules,
+    findings: &mut Vec<Finding>,
+) -> Option<TlsRules> {
+    let mut rules: Option<TlsRules> = None;
+    for share in shares.iter().filter(|share| share.settings.tls != RouteTls::default()) {
+        let ingress = share.name.to_string();
+        let own = routes.values_mut().filter(|route| *route.ingress == *ingress);
+        let mut own = own.filter(|route| !matches!(route.guard, Guard::Shut { .. })).peekable();
+        if own.peek().is_none() {
+            continue;
+        }
+        let so_far = rules.as_ref().unwrap_or(floor);
+        if let Some(both) = so_far.with(&share.settings.tls) {
+            rules = Some(both);
+            continue;
+        }
+        let finding = impossible(pattern, share, so_far);
+        let reason: Arc<str> = format!("{}: {}", finding.object, finding.message).into();
+        let code = DenialCode::RoutePolicyUnusable;
+        own.for_each(|route| route.guard = Guard::Shut { code, reason: reason.clone() });
+        findings.push(finding);
+    }
+    rules
+}
+
+fn impossible(pattern: &HostPattern, share: &Share, so_far: &TlsRules) -> Finding {
+    let message = format!(
+        "no handshake could meet this and what the program and older Ingresses of host {pattern} demand (TLS {} or later, with {}): its routes there answer 503.96; name one of these suites, or leave tls out",
+        so_far.oldest.as_str(),
+        so_far.names().join(", ")
+    );
+    let (namespace, name) = share.settings.name.split_once('/').unwrap_or_default();
+    let policy = ObjectName::new(namespace, name);
+    let finding =
+        Finding::of_route_policy(&policy, Severity::Error, "spec.tls", "Invalid", message);
+    // The default policy of another namespace has no Ingress here as its target.
+    let target = (share.name.namespace == policy.namespace).then(|| share.name.clone());
+    Finding { target, ..finding }
 }
 
 fn add(routes: &mut HashMap<PathPattern, Route>, share: &Share, entry: &Entry) -> Option<Finding> {
@@ -122,7 +174,7 @@ fn stricter(a: &Guard, b: &Guard) -> Guard {
     }
 }
 
-/// The tables that requests and handshakes are resolved by. Hosts with the same terms share one TLS configuration.
+/// The tables that requests and handshakes are resolved by. Hosts with the same terms and rules share one TLS configuration.
 ///
 /// # Errors
 /// The TLS provider is unusable.
@@ -142,23 +194,27 @@ pub(super) fn tables(
         None => rules.server_config(&ClientCertificateTerms::default(), certificates.clone())?,
     };
     let mut used = HashMap::new();
-    let (mut table, mut asking) = (HostTable::default(), HostTable::default());
+    let (mut table, mut apart) = (HostTable::default(), HostTable::default());
     for (pattern, KeptHost { host, .. }) in hosts {
-        let config = if host.terms.asks {
-            let key = (host.terms.trust, host.terms.hints.is_empty());
-            let known = used.get(&key).or_else(|| kept.asking.get(&key)).cloned();
+        let config = if host.terms.asks || host.rules.is_some() {
+            let demanded = host.rules.as_ref().map(|rules| rules.numbers());
+            let key = (host.terms.trust, host.terms.hints.is_empty(), demanded);
+            let known = used.get(&key).or_else(|| kept.apart.get(&key)).cloned();
             let config = match known {
                 Some(config) => config,
-                None => rules.server_config(&host.terms, certificates.clone())?,
+                None => {
+                    let rules = host.rules.as_deref().unwrap_or(rules);
+                    rules.server_config(&host.terms, certificates.clone())?
+                }
             };
             used.insert(key, config.clone());
             Some(config)
         } else {
             None
         };
-        asking.insert(pattern.clone(), config);
+        apart.insert(pattern.clone(), config);
         table.insert(pattern.clone(), host.clone());
     }
-    kept = KeptTls { certificates: Some(certificates), plain: Some(plain.clone()), asking: used };
-    Ok((table, Tls { plain, asking, ticket_keys: None }, kept))
+    kept = KeptTls { certificates: Some(certificates), plain: Some(plain.clone()), apart: used };
+    Ok((table, Tls { plain, apart, ticket_keys: None }, kept))
 }

@@ -129,7 +129,7 @@ pub fn compile(
             Belonging::Other(class) => findings.extend(passed_over(name, class, options)),
         }
     }
-    let hosts = hosts(&shares, &previous.hosts);
+    let hosts = hosts(&shares, &previous.hosts, &options.tls);
     findings.extend(shares.iter().flat_map(|share| share.findings.iter().cloned()));
     findings.extend(hosts::findings(&hosts));
     findings.extend(unprotected(&shares));

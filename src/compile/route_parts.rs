@@ -12,14 +12,14 @@ use super::certificates::{LastGood, content};
 use super::dependency::Lookup;
 use super::finding::{Finding, Severity};
 use super::route_values::{
-    Wrong, code, compression, cors, duration, edits, octets, rate_limit, rewrite,
+    Wrong, client_tls, code, compression, cors, duration, edits, octets, rate_limit, rewrite,
 };
 use super::world::ObjectName;
 use crate::api::{self, HeaderNames, RoutePolicySpec, TAKEN_IN_REQUESTS, TAKEN_IN_RESPONSES};
 use crate::snapshot::{
     BackendTls, Balance, Compression, CookieAffinity, Cors, Ejection, ErrorPage, HeaderEdits,
     IdentityHeaders, RateLimit, Retry, Rewrite, RouteLimits, RouteSettings, RouteTimeouts,
-    StatusRange,
+    RouteTls, StatusRange,
 };
 
 /// With fewer octets a key can be guessed.
@@ -30,6 +30,7 @@ const SHORTEST_KEY: usize = 32;
 pub(super) struct RouteParts {
     timeouts: RouteTimeouts,
     limits: RouteLimits,
+    tls: RouteTls,
     retry: Option<Retry>,
     slow_start: Option<Duration>,
     ejection: Option<Ejection>,
@@ -70,6 +71,9 @@ impl RouteParts {
             request_body: self.limits.request_body.or(other.limits.request_body),
             target: self.limits.target.or(other.limits.target),
         };
+        // An empty list stands for all of them, whatever the default says.
+        let suites = either(&self.tls.suites, &other.tls.suites).filter(|it| !it.is_empty());
+        let tls = RouteTls { oldest: self.tls.oldest.or(other.tls.oldest), suites };
         let balance = Balance {
             slow_start: self.slow_start.or(other.slow_start).unwrap_or_default(),
             ejection: self.ejection.or(other.ejection),
@@ -79,6 +83,7 @@ impl RouteParts {
             name: name.into(),
             timeouts,
             limits,
+            tls,
             retry: either(&self.retry, &other.retry),
             balance,
             backend_tls: either(&self.backend_tls, &other.backend_tls).transpose()?,
@@ -179,6 +184,7 @@ impl Reader<'_> {
         Ok(RouteParts {
             timeouts: timeouts(spec.timeouts.as_ref())?,
             limits: self::limits(spec.limits.as_ref())?,
+            tls: spec.tls.as_ref().map(client_tls).transpose()?.unwrap_or_default(),
             retry: spec.retry.as_ref().map(retry),
             slow_start: slow_start
                 .map(|it| duration(it, "spec.loadBalancing.slowStart"))

@@ -7,9 +7,11 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::api;
 use crate::snapshot::{
-    Coding, Compression, Cors, HeaderEdits, PathRewrite, RateKey, RateLimit, Rewrite, StatusRange,
+    Coding, Compression, Cors, HeaderEdits, PathRewrite, RateKey, RateLimit, Rewrite, RouteTls,
+    StatusRange, TlsRules, TlsVersion, cipher_suite,
 };
 
+const NO_SUITE: &str = "no cipher suite that certmap has: write some of TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256";
 /// Longer ones are a slip of the pen, and more than a clock may be able to add.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -74,6 +76,24 @@ pub(super) fn rate_limit(limit: &api::RateLimit, field: &str) -> Result<RateLimi
     };
     let period = duration(&limit.period, &format!("{field}.period"))?;
     Ok(RateLimit { per, requests, period, burst })
+}
+
+/// What handshakes must come to.
+pub(super) fn client_tls(tls: &api::ClientTls) -> Result<RouteTls, Wrong> {
+    let oldest = tls.min_version.map(|version| match version {
+        api::TlsVersion::Tls12 => TlsVersion::Tls12,
+        api::TlsVersion::Tls13 => TlsVersion::Tls13,
+    });
+    let named = |(index, name): (usize, &String)| {
+        cipher_suite(name).ok_or_else(|| (format!("spec.tls.cipherSuites[{index}]"), NO_SUITE))
+    };
+    let suites = tls.cipher_suites.as_ref();
+    let suites = suites.map(|names| names.iter().enumerate().map(named).collect()).transpose()?;
+    let read = RouteTls { oldest, suites };
+    let none = "none of them is of a version that minVersion allows: add TLS_AES_256_GCM_SHA384";
+    let is_met = read.suites.as_ref().is_none_or(|suites| suites.is_empty())
+        || TlsRules::default().with(&read).is_some();
+    is_met.then_some(read).ok_or_else(|| ("spec.tls.cipherSuites".to_owned(), none))
 }
 
 pub(super) fn rewrite(rewrite: &api::Rewrite) -> Result<Rewrite, Wrong> {

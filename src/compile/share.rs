@@ -21,7 +21,7 @@ pub(super) struct Share {
     pub(super) attached: Guard,
     /// What stands before its own routes: that, or that they cannot be carried.
     guard: Guard,
-    settings: Arc<RouteSettings>,
+    pub(super) settings: Arc<RouteSettings>,
     /// In the order in which they are named.
     backends: Vec<Arc<Backend>>,
     pub(super) entries: Vec<Entry>,

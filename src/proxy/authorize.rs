@@ -18,7 +18,8 @@ use crate::auth::{Answers, Credentials, Question, RequestHead};
 use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
 use crate::snapshot::{
-    Backend, HostName, PathPattern, Route, RouteSettings, Snapshot, canonical, unambiguous,
+    Backend, HostName, PathPattern, Route, RouteSettings, Snapshot, VirtualHost, canonical,
+    unambiguous,
 };
 
 /// A policy asks the directory about the certificate, and then one of its modules asks for one thing; more is a fault.
@@ -96,7 +97,8 @@ impl Case {
         let asked =
             matches!(*method, Method::GET | Method::HEAD) && canonical(&self.path) == KEYS_PATH;
         let host = snapshot.hosts.resolve(Some(&self.host)).filter(|_| asked)?;
-        host.keys.clone().filter(|_| self.connection.tls.is_some())
+        let is_proven = self.connection.tls.is_some() && self.is_strong_enough(host);
+        host.keys.clone().filter(|_| is_proven)
     }
 
     /// The route and the pattern that the path matched, where the connection may carry requests to it.
@@ -114,8 +116,18 @@ impl Case {
             .hosts
             .resolve(Some(&self.host))
             .ok_or_else(|| Rejection::not_found("no such host"))?;
+        if !self.is_strong_enough(host) {
+            return Err(Rejection::too_weak(sni == Some(&self.host)));
+        }
         let path = if host.policed { unambiguous(&self.path)? } else { canonical(&self.path) };
         host.matched(&path).ok_or_else(|| Rejection::not_found("no such path"))
+    }
+
+    /// Whether the handshake came to what the host's routes demand of it now: it may have been another host's, or an earlier
+    /// policy's.
+    fn is_strong_enough(&self, host: &VirtualHost) -> bool {
+        let (Some(rules), Some(tls)) = (&host.rules, &self.connection.tls) else { return true };
+        tls.suite.is_some_and(|suite| rules.admit(suite))
     }
 
     fn heard(&self) -> MutexGuard<'_, Answers> {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustls::CipherSuite;
 use tokio_util::sync::CancellationToken;
 
+use super::patience::Patience;
 use super::places::{Place, Share};
 use super::sessions::ScopedSessions;
 use crate::policy::ClientCertificate;
@@ -32,6 +34,8 @@ pub(super) struct Connection {
     pub(super) closing: CancellationToken,
     /// Set once it is to end at once, whatever is open on it.
     pub(super) cut: CancellationToken,
+    /// How long its client may take nothing.
+    pub(super) patience: Arc<Patience>,
     /// Requests that are not yet at their end, and requests in all.
     pub(super) requests: Requests,
     /// What it takes up.
@@ -91,6 +95,11 @@ impl OpenRequest {
         Self(connection)
     }
 
+    /// Whether the connection was given up because its client does not read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.0.patience.is_over()
+    }
+
     /// The client did not wait for its end, nor for long.
     pub(super) fn taken_back(&self) {
         let requests = &self.0.requests;
@@ -137,6 +146,8 @@ pub(super) struct TlsFacts {
     pub(super) asked: bool,
     /// What the client answered.
     pub(super) certificate: Option<Arc<ClientCertificate>>,
+    /// The cipher suite, which has its version in it.
+    pub(super) suite: Option<CipherSuite>,
     /// The strength of the cipher.
     pub(super) cipher_bits: u16,
     /// Such as "TLSv1.3".

@@ -24,7 +24,7 @@ use super::request_ids::RequestIds;
 use super::settings::ListenerSettings;
 use super::trace::Trace;
 use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
-use super::upgrade::{is_websocket, tunnel};
+use super::upgrade::{ClientEnd, is_websocket, tunnel};
 use super::upstream::{Answer, Destination, Upstream, UpstreamError};
 use super::visit::{Recorded, Visit};
 use super::watch::{Standing, Watch, ended, is_long};
@@ -282,6 +282,7 @@ impl Line {
         visit.answered(response.status().as_u16(), endpoint);
         if is_switching(&response) {
             let client = upgrade.ok_or(UpstreamError::Unasked(endpoint))?;
+            let client = ClientEnd::new(client, case.connection.patience.clone());
             let backend = hyper::upgrade::on(&mut response);
             let idle = settings.timeouts.idle.unwrap_or_else(|| self.upstream.tunnel_limit());
             let stop = self.stop.clone();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,11 +23,13 @@ use super::connection::{Connection, Requests, Seat};
 use super::door;
 use super::fair::Fair;
 use super::http::Line;
+use super::patience::{Patience, Patient};
 use super::places::{Place, Places};
 use super::proxy_protocol::{self, ProxyHeaderError};
 use super::request_ids::RequestIds;
 use super::sessions::Sessions;
 use super::settings::{Limits, ListenerSettings};
+use super::streams::Streams;
 use super::tls::{HandshakeError, accept};
 use super::traffic::RateLimits;
 use super::upstream::{Timeouts, Upstream};
@@ -242,12 +244,15 @@ async fn serve(
     let Some(share) = server.places.share(client.ip()) else {
         return line.metrics.connection_refused("client");
     };
+    let patience = Patience::new(line.settings.limits.send);
+    let stream = Patient::new(stream, patience.clone());
     let connection = Connection {
         client,
         local,
         tls: None,
         closing: server.drain.child_token(),
         cut: CancellationToken::new(),
+        patience,
         requests: Requests::default(),
         _seat: Seat::new(place, share, open),
     };
@@ -273,7 +278,7 @@ async fn client(
 
 async fn shake_hands(
     server: &Arc<Server>,
-    stream: TcpStream,
+    stream: Patient<TcpStream>,
     connection: Connection,
     started: Timestamp,
 ) {
@@ -324,7 +329,8 @@ where
         // hyper would make room for one beside each connection, at rest as well, and move it there.
         move |request| Box::pin(line.clone().handle(connection.clone(), request))
     });
-    let builder = builder(&server.line.settings.limits);
+    let streams = Streams::new(connection.patience.clone());
+    let builder = builder(&server.line.settings.limits, streams);
     let stream = TokioIo::new(Fair::new(stream));
     let conversation = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(conversation);
@@ -407,8 +413,8 @@ fn broken(line: &Line, connection: &Connection, error: &(dyn Error + 'static)) {
     line.log.log(&record);
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits, streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     let mut http1 = builder.http1();
     http1
         .timer(TokioTimer::new())

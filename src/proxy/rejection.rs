@@ -103,6 +103,14 @@ impl Rejection {
         }
     }
 
+    /// The same: on another connection the handshake comes to more, or fails.
+    pub(super) fn too_weak(ends_connection: bool) -> Self {
+        let detail = "This host demands a newer version of TLS or another cipher suite.";
+        let reason =
+            "the connection's TLS version or cipher suite is none that the host's routes admit";
+        Self { detail, reason: reason.into(), ..Self::misdirected(ends_connection) }
+    }
+
     pub(super) fn uri_too_long() -> Self {
         let detail = "The address of this request is too long.";
         let reason = "the target is longer than the route admits";

@@ -2,7 +2,7 @@
 //!
 //! A resumed handshake shows no certificate: the chain comes out of the session. It is judged anew for each request, so
 //! a session proves nothing but possession of the key, once. Even so, a session only comes back for the host and the
-//! client-certificate terms that it was made under.
+//! client-certificate terms that it was made under, and only while the same versions and suites are demanded there.
 //!
 //! Sessions are kept in memory; or, where replicas share keys, given to the clients as tickets. A ticket cannot be taken
 //! back everywhere: what is forgotten here another replica may still take. It is then judged, and refused, as here.
@@ -18,7 +18,7 @@ use rustls::pki_types::UnixTime;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 
 use crate::identity::Fingerprint;
-use crate::snapshot::{ClientCertificateTerms, HostName, TicketId, TicketKeys};
+use crate::snapshot::{ClientCertificateTerms, HostName, TicketId, TicketKeys, TlsRules};
 
 /// Sessions in all.
 const MOST_SESSIONS: usize = 8192;
@@ -50,11 +50,16 @@ impl Sessions {
         &self,
         host: Option<&HostName>,
         terms: &ClientCertificateTerms,
+        rules: Option<&TlsRules>,
         tickets: Option<Arc<TicketKeys>>,
     ) -> Arc<ScopedSessions> {
         let trust = terms.trust.map_or([0; 32], |trust| *trust.as_bytes());
         let host = host.map_or("", HostName::as_str).as_bytes();
-        let scope = Fingerprint::of(&[&[u8::from(terms.asks)][..], &trust, host].concat());
+        let rules = rules.map(TlsRules::numbers).unwrap_or_default();
+        // Each list is as long as its first octet says, so that nothing can be read in two ways.
+        let mut scope = vec![u8::from(terms.asks), u8::try_from(rules.len()).unwrap_or(u8::MAX)];
+        scope.extend(rules.iter().flat_map(|number| number.to_be_bytes()));
+        let scope = Fingerprint::of(&[&scope[..], &trust, host].concat());
         Arc::new(ScopedSessions {
             all: self.clone(),
             scope,

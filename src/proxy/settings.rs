@@ -64,6 +64,8 @@ pub struct Limits {
     pub head: Duration,
     /// Between two requests, or before the first; up to twice as long.
     pub idle: Duration,
+    /// While a client takes nothing of what is written to it.
+    pub send: Duration,
     /// Octets of a request's head.
     pub head_octets: u32,
     /// Fields of a request's head.
@@ -102,6 +104,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            send: Duration::from_secs(60),
             head_octets: 64 * 1024,
             head_fields: 100,
             http2: Http2Limits::default(),

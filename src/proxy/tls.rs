@@ -12,8 +12,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::chains::Chains;
 use super::connection::TlsFacts;
+use super::patience::Patient;
 use super::sessions::Sessions;
 use crate::snapshot::{HostName, Snapshot};
+
+/// The way to a client.
+type Client = Patient<TcpStream>;
 
 /// A handshake that failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +32,11 @@ pub(super) enum HandshakeError {
 
 /// Shakes hands under the newest snapshot.
 pub(super) async fn accept(
-    stream: TcpStream,
+    stream: Client,
     snapshot: &Snapshot,
     (sessions, chains): (&Sessions, &Chains),
     limit: Duration,
-) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeError> {
+) -> Result<(TlsStream<Client>, TlsFacts), HandshakeError> {
     let handshake = shake_hands(stream, snapshot, sessions, chains);
     tokio::time::timeout(limit, handshake)
         .await
@@ -41,29 +45,30 @@ pub(super) async fn accept(
 }
 
 async fn shake_hands(
-    stream: TcpStream,
+    stream: Client,
     snapshot: &Snapshot,
     sessions: &Sessions,
     chains: &Chains,
-) -> io::Result<(TlsStream<TcpStream>, TlsFacts)> {
+) -> io::Result<(TlsStream<Client>, TlsFacts)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let sni = start.client_hello().server_name().and_then(HostName::parse);
     let terms = sni.as_ref().map(|sni| snapshot.terms(Some(sni))).unwrap_or_default();
     let tickets = snapshot.tls.ticket_keys.clone();
-    let sessions = sessions.scoped(sni.as_ref(), &terms, tickets);
+    let rules = sni.as_ref().and_then(|sni| snapshot.tls_rules(Some(sni)));
+    let sessions = sessions.scoped(sni.as_ref(), &terms, rules, tickets);
     let mut config: ServerConfig = (**snapshot.tls.config(sni.as_ref())).clone();
     config.session_storage = sessions.clone();
     config.ticketer = sessions.clone();
     let stream = start.into_stream(Arc::new(config)).await?;
     let (_, connection) = stream.get_ref();
     let chain = connection.peer_certificates().filter(|chain| !chain.is_empty());
+    let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
     let facts = TlsFacts {
         sni,
         asked: terms.asks,
         certificate: chain.map(|chain| chains.read(chain)),
-        cipher_bits: connection
-            .negotiated_cipher_suite()
-            .map_or(0, |suite| cipher_bits(suite.suite())),
+        suite,
+        cipher_bits: suite.map_or(0, cipher_bits),
         version: version(connection.protocol_version()),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         sessions,

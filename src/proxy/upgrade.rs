@@ -1,6 +1,7 @@
 //! WebSockets: the one protocol that is switched to, and the tunnel that then carries it.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::extended_connect;
 use super::hop_by_hop::connection_options;
+use super::patience::{Patience, Patient};
+use super::streams;
 use super::watch::Watch;
 
 /// Why a tunnel did not come to its end.
@@ -57,9 +60,25 @@ fn names_websocket(headers: &HeaderMap) -> bool {
     first && protocols.next().is_none()
 }
 
+/// The client's end of a tunnel.
+#[derive(Debug)]
+pub(super) struct ClientEnd {
+    upgrade: OnUpgrade,
+    patience: Arc<Patience>,
+    /// Cancelled, where the tunnel breaks off.
+    reset: CancellationToken,
+}
+
+impl ClientEnd {
+    /// Of the request at hand.
+    pub(super) fn new(upgrade: OnUpgrade, patience: Arc<Patience>) -> Self {
+        Self { upgrade, patience, reset: streams::tunnel() }
+    }
+}
+
 /// Carries a connection both ways until one side, silence, the permit or the server ends it.
 pub(super) async fn tunnel(
-    client: OnUpgrade,
+    client: ClientEnd,
     backend: OnUpgrade,
     watch: Watch,
     stop: CancellationToken,
@@ -67,24 +86,36 @@ pub(super) async fn tunnel(
 ) {
     let moved = AtomicBool::new(false);
     let both = async {
-        let (client, backend) = tokio::try_join!(client, backend)?;
-        carry(client, backend, &moved).await
+        let (upgraded, backend) = tokio::try_join!(client.upgrade, backend)?;
+        carry(Patient::new(TokioIo::new(upgraded), client.patience), backend, &moved).await
     };
-    tokio::select! {
-        carried = both => tracing::debug!(?carried, "A tunnel ended"),
-        () = silence(&moved, idle) => tracing::debug!("A tunnel was silent for too long"),
-        () = watch.ends.cancelled() => tracing::debug!("A tunnel's permit ended"),
-        () = stop.cancelled() => {}
+    let is_whole = tokio::select! {
+        carried = both => {
+            tracing::debug!(?carried, "A tunnel ended");
+            carried.is_ok()
+        }
+        () = silence(&moved, idle) => {
+            tracing::debug!("A tunnel was silent for too long");
+            false
+        }
+        () = watch.ends.cancelled() => {
+            tracing::debug!("A tunnel's permit ended");
+            false
+        }
+        () = stop.cancelled() => false,
+    };
+    if !is_whole {
+        client.reset.cancel();
     }
 }
 
 async fn carry(
-    client: Upgraded,
+    client: Patient<TokioIo<Upgraded>>,
     backend: Upgraded,
     moved: &AtomicBool,
 ) -> Result<(u64, u64), TunnelError> {
     let seen = |_: &[u8]| moved.store(true, Ordering::Relaxed);
-    let mut client = InspectReader::new(TokioIo::new(client), seen);
+    let mut client = InspectReader::new(client, seen);
     let mut backend = InspectReader::new(TokioIo::new(backend), seen);
     Ok(tokio::io::copy_bidirectional(&mut client, &mut backend).await?)
 }

@@ -17,6 +17,7 @@ use super::body::{BodyError, ResponseBody};
 use super::connection::{Connection, OpenRequest};
 use super::hops::Origin;
 use super::rejection::Rejection;
+use super::streams;
 use crate::policy::{Permit, Trace};
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics, Spans, TraceContext};
 
@@ -126,6 +127,9 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.record.duration = self.started.elapsed();
+        if !self.ended && (streams::is_given_up() || self.open.is_unread()) {
+            self.record.reason = Some("the client does not read".to_owned());
+        }
         if !self.ended && self.record.duration < SOON {
             self.open.taken_back();
         }
@@ -149,12 +153,14 @@ fn protocol(version: Version) -> &'static str {
 /// A response's body that holds its record open.
 pub(super) struct Recorded {
     body: ResponseBody,
+    /// What of a frame is to be given later.
+    rest: Option<Bytes>,
     visit: Box<Visit>,
 }
 
 impl Recorded {
     pub(super) fn new(body: ResponseBody, visit: Box<Visit>) -> Self {
-        Self { body, visit }
+        Self { body, rest: None, visit }
     }
 }
 
@@ -166,32 +172,53 @@ impl Body for Recorded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => {
-                self.visit.record.bytes_sent +=
-                    frame.data_ref().map_or(0, |data| data.len() as u64);
-                // Nobody asks for more behind them.
-                self.visit.ended |= frame.is_trailers();
+        let frame = match self.rest.take() {
+            Some(rest) => Some(Ok(Frame::data(rest))),
+            None => {
+                streams::waits();
+                ready!(Pin::new(&mut self.body).poll_frame(context))
             }
-            Some(Err(error)) => self.visit.record.reason = Some(error.to_string()),
-            None => self.visit.ended = true,
-        }
+        };
+        let frame = match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(mut data))) => {
+                self.rest = streams::gives(&mut data);
+                self.visit.record.bytes_sent += data.len() as u64;
+                Some(Ok(Frame::data(data)))
+            }
+            Some(Ok(Err(trailers))) => {
+                // Nobody asks for more behind them.
+                self.visit.ended |= trailers.is_trailers();
+                Some(Ok(trailers))
+            }
+            Some(Err(error)) => {
+                self.visit.record.reason = Some(error.to_string());
+                Some(Err(error))
+            }
+            None => {
+                self.visit.ended = true;
+                None
+            }
+        };
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.as_ref().map_or(0, Bytes::len));
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest as u64));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest as u64));
+        hint
     }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
         // Nobody asks an empty body for its end.
-        self.visit.ended |= self.body.is_end_stream();
+        self.visit.ended |= self.rest.is_none() && self.body.is_end_stream();
     }
 }

@@ -29,6 +29,9 @@ fn host(host: &VirtualHost) -> Value {
         "host": host.pattern.to_string(),
         "asksForCertificate": host.terms.asks,
         "advertisedIssuers": host.terms.hints.len(),
+        "tls": host.rules.as_ref().map(|rules| {
+            json!({"minVersion": rules.oldest.as_str(), "cipherSuites": rules.names()})
+        }),
         "routes": routes.into_iter().map(route).collect::<Vec<_>>(),
     })
 }

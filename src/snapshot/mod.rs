@@ -15,6 +15,7 @@ mod store;
 mod terms;
 mod ticket_keys;
 mod tls;
+mod tls_rules;
 
 pub use backend::{Backend, BackendState, Endpoint, EndpointState, Protocol, Target};
 pub use host::{HostName, HostPattern, HostTable};
@@ -27,6 +28,7 @@ pub use settings::{
     RouteTimeouts, StatusRange,
 };
 pub use store::{Snapshot, SnapshotStore};
-pub use terms::{ClientCertificateTerms, TlsRules, TlsVersion};
+pub use terms::ClientCertificateTerms;
 pub use ticket_keys::{Opened, TicketId, TicketKeys};
 pub use tls::{HostCertificates, ServerCertificate, ServerCertificates, Stapled, Tls};
+pub use tls_rules::{RouteTls, TlsRules, TlsVersion, cipher_suite};

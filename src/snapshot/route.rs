@@ -9,6 +9,7 @@ use super::key_set::key_set;
 use super::path::canonical;
 use super::settings::RouteSettings;
 use super::terms::ClientCertificateTerms;
+use super::tls_rules::TlsRules;
 use crate::policy::{Guard, Policy};
 
 /// One path of one host.
@@ -53,6 +54,8 @@ pub struct VirtualHost {
     pub pattern: HostPattern,
     /// What is asked of their clients in the handshake.
     pub terms: Arc<ClientCertificateTerms>,
+    /// What they must come to, where its routes demand more than the program does.
+    pub rules: Option<Arc<TlsRules>>,
     /// Whether any path has a policy, or refuses for want of one.
     pub policed: bool,
     /// The public keys that its policies publish, as a JWK set.
@@ -75,7 +78,7 @@ impl VirtualHost {
         let policies = routes.values().flat_map(|route| route.guard.policies());
         let keys = key_set(policies.map(|policy| &**policy).filter(publishes));
         let keys = keys.map(|keys| format!("{keys}\n").into());
-        Self { pattern, terms, policed, keys, routes }
+        Self { pattern, terms, rules: None, policed, keys, routes }
     }
 
     /// The route of a canonical path: the exact one, else the one with the longest prefix.

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::tls_rules::RouteTls;
 use crate::identity::Fingerprint;
 
 /// Everything a RoutePolicy says of a route. Its default is a route that has none.
@@ -21,6 +22,8 @@ pub struct RouteSettings {
     pub limits: RouteLimits,
     /// When a request is sent again; without it, only where no endpoint could be connected to.
     pub retry: Option<Retry>,
+    /// What the handshakes of its host must come to.
+    pub tls: RouteTls,
     /// How endpoints are chosen.
     pub balance: Balance,
     /// TLS to the backends; where it is missing, a backend that speaks TLS is not reached.

@@ -14,6 +14,7 @@ use super::key_set::key_set;
 use super::route::VirtualHost;
 use super::terms::ClientCertificateTerms;
 use super::tls::Tls;
+use super::tls_rules::TlsRules;
 use crate::policy::Policy;
 
 /// One state of everything, whole.
@@ -40,6 +41,12 @@ impl Snapshot {
     #[must_use]
     pub fn terms(&self, host: Option<&HostName>) -> Arc<ClientCertificateTerms> {
         self.hosts.resolve(host).map(|host| host.terms.clone()).unwrap_or_default()
+    }
+
+    /// What its handshakes must come to now, where that is more than the program demands of all.
+    #[must_use]
+    pub fn tls_rules(&self, host: Option<&HostName>) -> Option<&TlsRules> {
+        self.hosts.resolve(host)?.rules.as_deref()
     }
 
     /// The public keys of every policy in force, as a JWK set.

@@ -4,17 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
-use rustls::version::{TLS12, TLS13};
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
-    SupportedCipherSuite, SupportedProtocolVersion,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 
+use super::tls_rules::TlsRules;
 use crate::identity::Fingerprint;
 use crate::policy::{Policy, TrustBundle};
 
@@ -72,61 +68,7 @@ fn hints(bundles: &[&TrustBundle]) -> Vec<DistinguishedName> {
     if length > LONGEST_HINTS { Vec::new() } else { hints }
 }
 
-/// The oldest version that clients may speak.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum TlsVersion {
-    /// 1.2
-    #[default]
-    Tls12,
-    /// 1.3
-    Tls13,
-}
-
-/// What every handshake goes by.
-#[derive(Clone, Debug, Default)]
-pub struct TlsRules {
-    /// The oldest version.
-    pub oldest: TlsVersion,
-    /// The cipher suites, the best first; empty for all that are known.
-    pub suites: Vec<SupportedCipherSuite>,
-}
-
 impl TlsRules {
-    /// The provider, with the suites that may be used. Key exchange is safe from computers to come with every client that
-    /// prefers that: of groups, the client's order counts.
-    fn provider(&self) -> CryptoProvider {
-        let mut provider = aws_lc_rs::default_provider();
-        if !self.suites.is_empty() {
-            provider.cipher_suites.clone_from(&self.suites);
-        }
-        provider.kx_groups = vec![
-            kx_group::X25519MLKEM768,
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-        ];
-        provider
-    }
-
-    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
-        static ALL: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-        let from = match self.oldest {
-            TlsVersion::Tls12 => ALL.get(..),
-            TlsVersion::Tls13 => ALL.get(..1),
-        };
-        from.unwrap_or_default()
-    }
-
-    /// Whether any handshake can succeed.
-    ///
-    /// # Errors
-    /// No suite is of an allowed version.
-    pub fn check(&self) -> Result<(), Error> {
-        ServerConfig::builder_with_provider(Arc::new(self.provider()))
-            .with_protocol_versions(self.versions())
-            .map(drop)
-    }
-
     /// The TLS configuration for these terms. Sessions are not kept here: each connection brings its own store.
     ///
     /// # Errors

@@ -99,10 +99,10 @@ impl ResolvesServerCert for ServerCertificates {
 /// Everything that a handshake needs.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// For the hosts whose clients are asked nothing, and for clients that name no host.
+    /// For the hosts whose clients are asked nothing and whose routes demand nothing, and for clients that name no host.
     pub plain: Arc<ServerConfig>,
-    /// For each virtual host that asks.
-    pub asking: HostTable<Option<Arc<ServerConfig>>>,
+    /// For each virtual host; none where it is the plain one.
+    pub apart: HostTable<Option<Arc<ServerConfig>>>,
     /// Where replicas share them: then sessions are tickets.
     pub ticket_keys: Option<Arc<TicketKeys>>,
 }
@@ -111,8 +111,8 @@ impl Tls {
     /// The configuration for a handshake. Without SNI nothing is asked: which host it is for is not known.
     #[must_use]
     pub fn config(&self, host: Option<&HostName>) -> &Arc<ServerConfig> {
-        let asking = host.and_then(|host| self.asking.resolve(Some(host)));
-        asking.and_then(Option::as_ref).unwrap_or(&self.plain)
+        let apart = host.and_then(|host| self.apart.resolve(Some(host)));
+        apart.and_then(Option::as_ref).unwrap_or(&self.plain)
     }
 }
 

@@ -31,6 +31,7 @@ mod independence;
 mod modules;
 mod reload;
 mod route_policies;
+mod route_tls;
 mod serving;
 mod signing_keys;
 mod story;

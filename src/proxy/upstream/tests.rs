@@ -81,7 +81,7 @@ fn snapshot(generation: u64, way: Option<Way>) -> Snapshot {
     Snapshot {
         generation,
         hosts,
-        tls: Tls { plain, asking: HostTable::default(), ticket_keys: None },
+        tls: Tls { plain, apart: HostTable::default(), ticket_keys: None },
         identity_headers: IdentityHeaders::new(["X-Employee"]),
         externals: HashMap::new(),
         passed_on: Box::default(),

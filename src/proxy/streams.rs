@@ -1,0 +1,172 @@
+//! The requests of an HTTP/2 connection, each a task of its own, until its client takes nothing more of its answer.
+//!
+//! A body that was asked for more, gave something and is not asked again has a client that lets nothing more be sent on its
+//! stream. Such a request is given up, which resets its stream; the connection and the others on it go on. Over HTTP/1.1
+//! the write itself is blocked (`patience`).
+
+use std::cell::{Cell, OnceCell};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use hyper::rt::Executor;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::patience::{Patience, Timer};
+
+/// A body gives no more than this at once, as much as a frame holds: who takes as much in time is waited for.
+const PIECE: usize = 16 * 1024;
+
+tokio::task_local! {
+    /// Of this task.
+    static STREAM: Stream;
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    /// Whose turn it is.
+    turn: Cell<Turn>,
+    /// Resets the stream, where it became a tunnel.
+    tunnel: OnceCell<CancellationToken>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Turn {
+    /// Nothing was heard of the body.
+    #[default]
+    Unknown,
+    /// The body has nothing to give yet.
+    Backend,
+    /// It gave something.
+    Client,
+    /// The client let it lie.
+    GivenUp,
+}
+
+/// A body has something to give; what of it is to be given later.
+pub(super) fn gives(data: &mut Bytes) -> Option<Bytes> {
+    STREAM.try_with(|stream| stream.turn.set(Turn::Client)).ok()?;
+    (data.len() > PIECE).then(|| data.split_off(PIECE))
+}
+
+/// A body has nothing to give, or nothing more.
+pub(super) fn waits() {
+    // Over HTTP/1.1 nobody asks.
+    let _attended = STREAM.try_with(|stream| stream.turn.set(Turn::Backend));
+}
+
+/// Whether the client of this stream let its answer lie.
+pub(super) fn is_given_up() -> bool {
+    STREAM.try_with(|stream| stream.turn.get()) == Ok(Turn::GivenUp)
+}
+
+/// For what a request becomes that goes on after its answer: cancelled, it resets the stream. Over HTTP/1.1 it does
+/// nothing, for there the connection ends.
+pub(super) fn tunnel() -> CancellationToken {
+    let token = STREAM.try_with(|stream| stream.tunnel.get_or_init(CancellationToken::new).clone());
+    token.unwrap_or_default()
+}
+
+/// Runs the requests of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Streams(Arc<Patience>);
+
+impl Streams {
+    pub(super) fn new(patience: Arc<Patience>) -> Self {
+        Self(patience)
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        // What a request begins itself is the way back of its tunnel.
+        match STREAM.try_with(|stream| stream.tunnel.get().cloned()) {
+            Ok(Some(reset)) => {
+                tokio::spawn(async move { reset.run_until_cancelled(task).await });
+            }
+            Ok(None) | Err(_) => {
+                tokio::spawn(STREAM.scope(Stream::default(), attended(task, self.0.clone())));
+            }
+        }
+    }
+}
+
+/// A request until its end, or until nobody takes what it has to say.
+async fn attended(request: impl Future<Output = ()>, patience: Arc<Patience>) {
+    fn turn<T>(look: impl FnOnce(&Cell<Turn>) -> T) -> T {
+        STREAM.with(|stream| look(&stream.turn))
+    }
+    let mut request = pin!(request);
+    let (mut since, mut timer) = (None, Timer::default());
+    std::future::poll_fn(|context| {
+        turn(|turn| turn.set(Turn::Unknown));
+        if request.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        match turn(Cell::get) {
+            Turn::Client => since = Some(Instant::now()),
+            Turn::Backend => since = None,
+            Turn::Unknown | Turn::GivenUp => {}
+        }
+        let Some(since) = since else { return Poll::Pending };
+        let end = patience.poll_end(since, &mut timer, context);
+        if end.is_ready() {
+            turn(|turn| turn.set(Turn::GivenUp));
+        }
+        end
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(500);
+
+    /// What a request does that is asked after these pauses, in milliseconds, and gives something or not.
+    async fn request(asked: &[(u64, bool)]) {
+        for (pause, gives) in asked {
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
+            if *gives { drop(super::gives(&mut Bytes::from_static(b"x"))) } else { waits() }
+        }
+        std::future::pending().await
+    }
+
+    async fn lasts(asked: &[(u64, bool)]) -> Option<Duration> {
+        let started = Instant::now();
+        let attended =
+            STREAM.scope(Stream::default(), attended(request(asked), Patience::new(LIMIT)));
+        let ended = tokio::time::timeout(LIMIT * 4, attended).await;
+        ended.is_ok().then(|| started.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_request_is_given_up_when_what_it_gave_is_left_lying() {
+        let (at_once, later) =
+            tokio::join!(lasts(&[(0, true)]), lasts(&[(0, true), (200, true), (200, true)]),);
+        assert!(at_once.is_some_and(|time| time >= LIMIT), "{at_once:?}");
+        assert!(later.is_some_and(|time| time >= LIMIT + Duration::from_millis(400)), "{later:?}");
+    }
+
+    #[tokio::test]
+    async fn one_that_has_nothing_to_give_is_not() {
+        let (silent, waiting) = tokio::join!(lasts(&[]), lasts(&[(0, true), (100, false)]));
+        assert_eq!((silent, waiting), (None, None));
+    }
+
+    #[tokio::test]
+    async fn pieces_are_cut_where_somebody_attends() {
+        let mut long = Bytes::from(vec![0; PIECE + 1]);
+        assert_eq!(gives(&mut long), None);
+        let cut = async {
+            let mut long = long.clone();
+            (gives(&mut long).map(|rest| rest.len()), long.len())
+        };
+        assert_eq!(STREAM.scope(Stream::default(), cut).await, (Some(1), PIECE));
+    }
+}
