@@ -333,7 +333,7 @@ mod tests {
         pool.sweep(Instant::now());
         assert!(bystander.waited.lock().unwrap().is_empty(), "it is not old yet");
         pool.sweep(Instant::now() + idle);
-        let waited = bystander.waited.lock().unwrap();
+        let waited = bystander.waited.lock().unwrap().clone();
         assert!(!waited.is_empty() && !waited.contains(&true), "{waited:?}");
         assert!(pool.shelves().is_empty());
     }
