@@ -5,20 +5,17 @@
 //! budget lasts, which is a megabyte: a hundred thousand frames.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 
 /// Reads in a row, each of some KiB; then whoever else is ready goes first.
 const MOST_READS: u8 = 2;
 
-/// So many turns a worker gives to whoever is ready before it looks who else has something to say (tokio's
-/// `event_interval`). With its usual 61, two connections that are always ready keep everybody else waiting for a tenth of
-/// a second, each time that somebody has to be heard.
-pub(super) const TURNS: u32 = 16;
-
-/// A stream that yields after some reads without a pause.
+/// A stream that yields after some reads without a pause, and is read again only once the worker has looked who else has
+/// something to say: woken at once, two connections that are always ready would take all the turns until then.
 #[derive(Debug)]
 pub(super) struct Fair<S> {
     stream: S,
@@ -39,7 +36,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
     ) -> Poll<io::Result<()>> {
         if self.reads >= MOST_READS {
             self.reads = 0;
-            context.waker().wake_by_ref();
+            // It wakes behind the next look at the sockets, and is never done at once.
+            let _later = pin!(yield_now()).poll(context);
             return Poll::Pending;
         }
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);

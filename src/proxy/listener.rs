@@ -15,11 +15,12 @@ use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::chains::Chains;
-use super::connection::{Connection, Requests, Seat};
+use super::connection::{Connection, Requests, Seat, TlsFacts};
 use super::door;
 use super::fair::Fair;
 use super::http::Line;
@@ -256,10 +257,14 @@ async fn serve(
         requests: Requests::default(),
         _seat: Seat::new(place, share, open),
     };
-    if tls {
-        shake_hands(&server, stream, connection, started).await;
-    } else {
-        converse(&server, stream, connection).await;
+    if !tls {
+        return converse(&server, stream, Arc::new(connection)).await;
+    }
+    // What a handshake needs is gone when it is over, and connections are many.
+    let shaken = Box::pin(shake_hands(&server, stream, &connection, started)).await;
+    if let Some((stream, facts)) = shaken {
+        let connection = Connection { tls: Some(facts), ..connection };
+        converse(&server, stream, Arc::new(connection)).await;
     }
 }
 
@@ -276,23 +281,22 @@ async fn client(
     Ok(told.unwrap_or(peer))
 }
 
+/// What a client and the newest snapshot agree on; failing that it is on record why.
 async fn shake_hands(
-    server: &Arc<Server>,
+    server: &Server,
     stream: Patient<TcpStream>,
-    connection: Connection,
+    connection: &Connection,
     started: Timestamp,
-) {
+) -> Option<(Box<TlsStream<Patient<TcpStream>>>, TlsFacts)> {
     let line = &server.line;
     let snapshot = line.store.load();
     let limit = line.settings.limits.handshake;
-    // What a handshake needs is gone when it is over, and connections are many.
-    let shaken = accept(stream, &snapshot, (&server.sessions, &server.chains), limit);
-    let shaken = Box::pin(shaken).await;
-    drop(snapshot);
+    let shaken = accept(stream, &snapshot, (&server.sessions, &server.chains), limit).await;
     match shaken {
         Ok((stream, facts)) => {
             line.metrics.handshake("ok", facts.version, facts.resumed);
-            converse(server, stream, Connection { tls: Some(facts), ..connection }).await;
+            // A kilobyte, which would move from room to room as often as the conversation does.
+            Some((Box::new(stream), facts))
         }
         Err(error) => {
             let outcome = match error {
@@ -302,6 +306,7 @@ async fn shake_hands(
             line.metrics.handshake(outcome, "unknown", false);
             let ends = (connection.client, connection.local);
             failed(line, ends, started, format!("handshake: {error}"));
+            None
         }
     }
 }
@@ -319,11 +324,10 @@ fn failed(
     line.log.log(&record);
 }
 
-async fn converse<S>(server: &Arc<Server>, stream: S, connection: Connection)
+async fn converse<S>(server: &Arc<Server>, stream: S, connection: Arc<Connection>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = Arc::new(connection);
     let service = service_fn({
         let (line, connection) = (server.line.clone(), connection.clone());
         // hyper would make room for one beside each connection, at rest as well, and move it there.

@@ -300,7 +300,8 @@ impl<'a> Call<'a> {
                 (Err(Failure::Failed(error)), _) => return Outcome::Failed(error),
             }
         }
-        match dial::open(&shelf, key, tls, self.connect).await {
+        // Seldom needed, and large: every request would carry the room for it.
+        match Box::pin(dial::open(&shelf, key, tls, self.connect)).await {
             Err(error) => Outcome::Unreached(error, message),
             Ok(line) => match send(line, message, terms).await {
                 Ok(answered) => Outcome::Answered(answered, address),

@@ -10,8 +10,6 @@ use std::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-use super::fair::TURNS;
-
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Worker(Handle);
@@ -22,7 +20,7 @@ impl Worker {
     /// # Errors
     /// The system has no threads left.
     pub(super) fn start(number: usize, ended: CancellationToken) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().event_interval(TURNS).build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let work = move || runtime.block_on(ended.cancelled());
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(work)?;
