@@ -45,9 +45,10 @@ fn tickets_are_taken_by_every_replica_before_and_after_their_keys_changed() {
     let mut site = Site::new("tickets", &[HOST], 1);
     let watched = format!("watchNamespaces={{{}}}", site.namespace.0);
     // 18 seconds; the Secret stands outside of the namespaces that are watched.
-    let further = ["tls.tickets.shared=true", "tls.tickets.rotationHours=0.005", &watched];
-    let further: Vec<&str> = further.iter().flat_map(|value| ["--set", *value]).collect();
-    site.installed = own.install(&further);
+    // Of a number with a point, `--set` makes a text.
+    let hours = ["--set-json", "tls.tickets.rotationHours=0.005"];
+    let further = ["--set", "tls.tickets.shared=true", "--set", &watched];
+    site.installed = own.install(&[&further[..], &hours].concat());
     let site = site.ready();
     let ingress_class = "ingressClassName: tickets\n";
     site.namespace.apply(&ingress_with("app", ingress_class, HOST, &[("/", "Prefix", "whoami-0")]));
