@@ -47,7 +47,7 @@ pub(super) struct ListenerArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = positive)]
     http2_max_pending_resets: usize,
     /// Streams that had to be reset because of what the client did; with more the connection ends
-    #[arg(long, value_name = "NUMBER", default_value_t = 1024, value_parser = positive)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 256, value_parser = positive)]
     http2_max_error_resets: usize,
     /// After how long without an octet an HTTP/2 client is asked whether it is there
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]

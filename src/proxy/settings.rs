@@ -117,7 +117,7 @@ impl Default for Http2Limits {
         Self {
             streams: 128,
             pending_resets: 20,
-            error_resets: 1024,
+            error_resets: 256,
             stream_window: 1024 * 1024,
             connection_window: 1024 * 1024,
             send_buffer: 256 * 1024,
