@@ -1,7 +1,7 @@
 //! The listeners: how much a client may take, and whom in front of us we believe.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::support::clients::{curl, curl_http};
 use super::support::frames::{DATA, END_HEADERS, Event, H2, HEADERS, frame, head};
+use super::support::manifests::route_policy;
 use super::support::server::{Server, wait};
 use super::support::tls::{Client, Reply, get, reply, request};
 use super::support::{REQUIRE, Site, run};
@@ -45,15 +46,21 @@ fn metric(server: &Server, line: &str) {
     wait(line, || server.admin("/metrics").1.lines().any(|it| it == line));
 }
 
-fn version_2(command: u8, source: [u8; 4]) -> Vec<u8> {
+fn version_2(command: u8, source: impl Into<IpAddr>) -> Vec<u8> {
     let tlv = [0x04, 0x00, 0x02, 0xAA, 0xBB];
-    let addresses =
-        [&source[..], &[10, 0, 0, 1], &50_000_u16.to_be_bytes(), &443_u16.to_be_bytes()];
-    let length = [0, 12 + 5];
-    let mut header = [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, 0x11][..], &length].concat();
-    header.extend(addresses.concat());
-    header.extend(tlv);
-    header
+    // TCP over IPv4 or IPv6, and both addresses.
+    let (family, addresses) = match source.into() {
+        IpAddr::V4(source) => (0x11, [source.octets(), [10, 0, 0, 1]].concat()),
+        IpAddr::V6(source) => (0x21, [source.octets(), Ipv6Addr::LOCALHOST.octets()].concat()),
+    };
+    let ports = [50_000_u16.to_be_bytes(), 443_u16.to_be_bytes()].concat();
+    let rest = [&addresses[..], &ports, &tlv].concat();
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, family][..], &length, &rest].concat()
+}
+
+fn v6(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
 }
 
 #[test]
@@ -70,6 +77,9 @@ fn a_load_balancer_says_whose_connection_it_passes_on() {
         (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
         (version_2(1, [192, 0, 2, 8]), "192.0.2.8"),
         (version_2(0, [192, 0, 2, 9]), "127.0.0.1"),
+        (version_2(1, v6("2001:db8::8")), "2001:db8::8"),
+        (version_2(1, v6("::ffff:192.0.2.6")), "192.0.2.6"),
+        (version_2(0, v6("2001:db8::9")), "127.0.0.1"),
     ] {
         let plain = get(&mut connect(server.http, &prefix), "open.test", "/");
         assert_eq!(header(&plain, "x-forwarded-for"), expected);
@@ -235,6 +245,51 @@ fn one_client_takes_its_connections_and_leaves_the_others_theirs() {
         let text = b"GET / HTTP/1.1\r\nHost: open.test\r\n\r\n";
         stream.write_all(text).is_ok() && reply(&mut stream).is_ok_and(|reply| reply.status == 200)
     });
+}
+
+#[test]
+fn a_trusted_proxy_brings_as_many_connections_as_it_likes() {
+    let site = Site::with_alice(REQUIRE);
+    let options = ["--proxy-protocol-from", "127.0.0.1", "--max-connections-per-client", "1"];
+    let trusted = ["--trusted-proxies", "2001:db8::/64,192.0.2.7"];
+    let server = start(&site, &[&options[..], &trusted].concat());
+    for (source, many) in [("2001:db8::7", true), ("192.0.2.7", true), ("192.0.2.8", false)] {
+        let source: IpAddr = source.parse().unwrap();
+        let of = || connect(server.http, &version_2(1, source));
+        let mut held = [of(), of(), of()];
+        assert_eq!(get(&mut held[0], "open.test", "/").status, 200, "{source}");
+        for stream in &mut held[1..] {
+            if many {
+                assert_eq!(get(stream, "open.test", "/").status, 200, "{source}");
+            } else {
+                assert!(is_closed(stream), "{source}");
+            }
+        }
+    }
+    metric(&server, "certmap_connections_refused_total{reason=\"client\"} 2");
+}
+
+#[test]
+fn addresses_of_one_network_of_ipv6_are_one_client_to_a_rate_limit() {
+    let site = Site::with_alice(REQUIRE);
+    let limit = "rateLimits: [{per: ClientAddress, requests: 2, period: 1h}]";
+    site.write("route.yaml", &route_policy("open", "open", limit));
+    let server = start(&site, &["--proxy-protocol-from", "127.0.0.1"]);
+    for (source, expected) in [
+        ("2001:db8::1", 200),
+        ("2001:db8::ffff:2", 200),
+        ("2001:db8::3", 429),
+        ("2001:db8:0:1::1", 200),
+        ("192.0.2.1", 200),
+        ("192.0.2.2", 200),
+        // An IPv4 client by its other name.
+        ("::ffff:192.0.2.1", 200),
+        ("192.0.2.1", 429),
+        ("192.0.2.2", 200),
+    ] {
+        let mut stream = connect(server.http, &version_2(1, source.parse::<IpAddr>().unwrap()));
+        assert_eq!(get(&mut stream, "open.test", "/").status, expected, "{source}");
+    }
 }
 
 #[test]

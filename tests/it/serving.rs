@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::support::backend::Backend;
 use super::support::clients::{Go, curl, curl_http};
+use super::support::frames::{
+    self, DATA, END_HEADERS, END_STREAM, Event, H2, HEADERS, frame, head,
+};
 use super::support::manifests::{ingress, ingress_with, policy, service};
 use super::support::server::Server;
 use super::support::tls::{Client, get, reply, request};
@@ -210,6 +213,22 @@ fn websockets_go_through_and_end_with_their_permit() {
     // Without a certificate there is no upgrade either.
     let none = Client::new(&site.server_ca, None, &TLS13);
     assert_eq!(request(&mut none.connect(server.https, "app.test"), upgrade).code(), "403.7");
+    // Over HTTP/2 (RFC 8441).
+    let further = [(&b":protocol"[..], &b"websocket"[..]), (b"sec-websocket-version", b"13")];
+    let connect = frame(HEADERS, END_HEADERS, 1, &head("CONNECT", "app.test", "/ws", &further));
+    let h2 = |client: Client| {
+        let stream = client.with_alpn("h2").connect(server.https, "app.test");
+        let mut h2 = H2::over(stream, &[]).unwrap();
+        h2.send(&connect).unwrap();
+        let status = h2.outcome(1);
+        (h2, status)
+    };
+    assert_eq!(h2(none).1, Some(403));
+    let (mut h2, status) = h2(client);
+    assert_eq!(status, Some(200));
+    h2.send(&frame(DATA, 0, 1, b"hello")).unwrap();
+    let back = h2.settled().0;
+    assert!(back.iter().all(|event| !matches!(event, Event::Reset { .. })), "{back:?}");
     server.edit(
         "policy.yaml",
         &policy(
@@ -226,6 +245,19 @@ fn websockets_go_through_and_end_with_their_permit() {
             || stream.flush().is_err()
             || stream.read(&mut octet).is_ok_and(|read| read == 0)
     });
+    super::support::server::wait("the end of the tunnel over HTTP/2", || {
+        let (events, goes_on) = h2.settled();
+        let ends = |event: &Event| {
+            matches!(
+                event,
+                Event::Reset { stream: 1, .. } | Event::Data { stream: 1, end: true, .. }
+            )
+        };
+        !goes_on || events.iter().any(ends)
+    });
+    // What is refused now is the account, and not this connection.
+    h2.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &frames::get("app.test", "/"))).unwrap();
+    assert_eq!(h2.outcome(3), Some(401));
 }
 
 #[test]

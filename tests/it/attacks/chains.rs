@@ -1,12 +1,17 @@
 //! Chains that are long, large, crossed or strange. Anybody can make one: none of their signatures need be right, only
 //! the client's own key.
 
+use std::net::TcpListener;
 use std::process::Command;
+use std::time::Duration;
 
-use rcgen::{CertificateParams, CustomExtension, KeyPair, PKCS_ECDSA_P384_SHA384};
+use rcgen::{
+    CertificateParams, CrlDistributionPoint, CustomExtension, KeyPair, PKCS_ECDSA_P384_SHA384,
+};
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::clients::{curl, s_client};
+use crate::support::manifests::policy;
 use crate::support::pki::{Ca, Identity, leaf, validity};
 use crate::support::server::Server;
 use crate::support::tls::{Client, Reply};
@@ -158,6 +163,50 @@ fn crossed_chains_cost_no_more_than_a_handshake_may() {
     super::bystander::unnoticed(&site, &server, || {
         drop(client.get(server.https, "app.test", "app.test", "/"));
     });
+}
+
+/// DER: short, as everything here is.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
+}
+
+/// Says where its issuer, its revocation list and its OCSP responder are (RFC 5280, 4.2.1.13 and 4.2.2.1).
+fn with_urls(mut params: CertificateParams, port: u16) -> CertificateParams {
+    let url = |what: &str| format!("http://127.0.0.1:{port}/{what}");
+    let access = |method: u8, what: &str| {
+        let method = der(6, &[0x2B, 6, 1, 5, 5, 7, 0x30, method]);
+        der(0x30, &[method, der(0x86, url(what).as_bytes())].concat())
+    };
+    let both = [access(1, "ocsp"), access(2, "issuer.crt")].concat();
+    params
+        .custom_extensions
+        .push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], der(0x30, &both)));
+    params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![url("list.crl")] }];
+    params
+}
+
+#[test]
+fn no_address_that_a_certificate_names_is_ever_asked() {
+    let asked = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = asked.local_addr().unwrap().port();
+    let site = Site::with_alice(REQUIRE);
+    let spec = format!(
+        "sslFlags: {REQUIRE}\ntrust: {{caCertificateRefs: [{{kind: ConfigMap, name: corporate-ca}}]}}\nadmitAnyVerified: {{userFrom: SubjectCN}}\n"
+    );
+    site.write("policy.yaml", &policy("app", "app", &spec));
+    let server = site.start();
+    for (root, whole) in [(&site.zerossl, "200"), (&site.other, "403.16")] {
+        let below = root.below(with_urls(Ca::params("Intermediate"), port));
+        let leaf = || below.issue(with_urls(leaf("Alice"), port));
+        assert_eq!(code(&site, &server, &leaf().with(&[below.der()])), whole);
+        assert_eq!(code(&site, &server, &leaf()), "403.16", "its issuer is for the client to send");
+    }
+    asked.set_nonblocking(true).unwrap();
+    let nobody = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    for _ in 0..50 {
+        assert!(asked.accept().is_err_and(nobody), "somebody comes to ask");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

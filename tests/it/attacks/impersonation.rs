@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::support::clients::{curl, curl_http};
+use crate::support::clients::{curl, curl_http, s_client};
+use crate::support::frames::{self, END_HEADERS, END_STREAM, H2, HEADERS, UNINDEXED, frame};
 use crate::support::manifests::{config_map, ingress, ingress_with, policy};
 use crate::support::pki::{Ca, Identity, leaf, named};
+use crate::support::server::Server;
 use crate::support::tls::{Client, Promiscuous, get, reply, request};
 use crate::support::{NEGOTIATE, REQUIRE, Site};
 
@@ -102,6 +104,16 @@ fn a_connection_for_one_host_carries_no_request_for_another_with_other_terms() {
             "{sni} → {host} over HTTP/2"
         );
     }
+    let client = client.with_alpn("h2");
+    let mut h2 = H2::over(client.connect(server.https, "app.test"), UNINDEXED).unwrap();
+    for (stream, host, expected) in
+        [(1, "app.test", 200), (3, "other.test", 421), (5, "app.test", 200), (7, "open.test", 421)]
+    {
+        let get = frames::get(host, "/");
+        h2.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &get)).unwrap();
+        assert_eq!(h2.outcome(stream), Some(expected), "{host} on stream {stream}");
+    }
+    let client = Client::new(&site.server_ca, Some(&site.alice), &TLS13);
     let two = request(
         &mut client.connect(server.https, "app.test"),
         "GET / HTTP/1.1\r\nHost: app.test\r\nHost: open.test\r\n\r\n",
@@ -138,6 +150,62 @@ fn names_are_one_whatever_their_case_and_dot() {
         let (reply, _) =
             Client::new(&site.server_ca, None, &TLS13).get(server.https, sni, host, "/");
         assert_eq!(reply.code(), "403.7", "{sni} {host}");
+    }
+}
+
+/// Over both versions of HTTP: who asks without a certificate, and alice.
+fn statuses(site: &Site, server: &Server, sni: Option<&str>, host: &str) -> [u16; 4] {
+    let client = |identity: Option<&Identity>| {
+        let client = Client::new(&site.server_ca, identity, &TLS13);
+        if sni.is_some() { client } else { client.without_sni() }
+    };
+    let name = sni.unwrap_or("localhost");
+    let first = |identity| client(identity).get(server.https, name, host, "/").0.status;
+    let second = |identity| {
+        let stream = client(identity).with_alpn("h2").connect(server.https, name);
+        let mut h2 = H2::over(stream, &[]).unwrap();
+        let get = frames::get(host, "/");
+        h2.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get)).unwrap();
+        h2.outcome(1).unwrap_or(0)
+    };
+    [first(None), first(Some(&site.alice)), second(None), second(Some(&site.alice))]
+}
+
+#[test]
+fn a_wildcard_asks_by_every_name_below_it_however_it_is_written() {
+    let site = Site::with_alice(REQUIRE);
+    site.write("wild.yaml", &ingress("wild", "*.app.test", "/", "echo"));
+    site.write("wild-policy.yaml", &policy("wild", "wild", &site.alice_spec(REQUIRE)));
+    site.write("shop.yaml", &ingress("shop", "shop.app.test", "/", "echo"));
+    site.write(
+        "default.yaml",
+        &ingress("default", "default.test", "/", "echo").replace("hosts: [\"default.test\"], ", ""),
+    );
+    let server = site.start();
+    let asked = [403, 200, 403, 200];
+    for (sni, host, expected) in [
+        (Some("app.test"), "app.test", asked),
+        (Some("x.app.test"), "x.app.test", asked),
+        (Some("X.aPp.TeSt"), "X.aPp.TeSt", asked),
+        (Some("X.APP.TEST"), "x.app.test.", asked),
+        (Some("x.app.test"), "Y.App.Test", asked),
+        // A name of its own, of which nothing is asked; and from there to the wildcard's.
+        (Some("Shop.App.Test"), "shop.app.test", [200; 4]),
+        (Some("SHOP.app.test"), "x.app.test", [421; 4]),
+        (Some("open.test"), "X.APP.test", [421; 4]),
+        (None, "x.app.test", [421; 4]),
+        (None, "X.APP.TEST", [421; 4]),
+    ] {
+        assert_eq!(statuses(&site, &server, sni, host), expected, "{sni:?} {host}");
+    }
+    // As it is typed, and with a dot at the end.
+    for name in ["X.aPp.TeSt", "x.app.test.", "app.test.", "APP.test."] {
+        for version in ["-tls1_2", "-tls1_3"] {
+            let said = |who| s_client(&site, server.https, who, name, &[version]);
+            let (nobody, alice) = (said("-"), said("alice"));
+            assert!(nobody.contains("HTTP/1.1 403"), "{name} {version}: {nobody}");
+            assert!(alice.contains("HTTP/1.1 200"), "{name} {version}: {alice}");
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! Tricks with paths: whatever a backend is handed, no reader of it may find a path there that another policy is for
 //! than the one that judged it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustls::version::TLS13;
 
 use crate::support::Site;
-use crate::support::frames::{END_HEADERS, END_STREAM, H2, HEADERS, frame, get as head_of_get};
+use crate::support::frames::{
+    END_HEADERS, END_STREAM, H2, HEADERS, UNINDEXED, frame, get as head_of_get,
+};
 use crate::support::manifests::{ingress, policy};
 use crate::support::recorder::{Received, Recorder};
+use crate::support::server::Server;
 use crate::support::tls::{Client, Stream, get};
 use crate::support::{NEGOTIATE, REQUIRE};
 
@@ -278,31 +281,46 @@ fn no_path_is_read_as_one_that_another_policy_is_for() {
     is_everybodys(&open.received());
 }
 
+/// How often each path was answered so; 0 is a stream that was reset.
+fn answers_over_http_2(client: &Client, server: &Server) -> BTreeMap<u16, usize> {
+    let mut connection: Option<(H2<Stream>, u32)> = None;
+    let mut answers = BTreeMap::new();
+    for path in paths() {
+        let (h2, stream) = connection.get_or_insert_with(|| {
+            (H2::over(client.connect(server.https, "app.test"), UNINDEXED).unwrap(), 1)
+        });
+        let get = head_of_get("app.test", &path);
+        h2.send(&frame(HEADERS, END_HEADERS | END_STREAM, *stream, &get)).unwrap();
+        let status = h2.outcome(*stream).unwrap_or(0);
+        *answers.entry(status).or_default() += 1;
+        *stream += 2;
+        // What cannot be read as a path ends the stream; a certificate that is missing, the connection.
+        if matches!(status, 0 | 403) {
+            connection = None;
+        }
+    }
+    answers
+}
+
 #[test]
 fn nor_over_http_2() {
     let (site, open, closed) = site();
     let server = site.start();
-    let client = Client::new(&site.server_ca, None, &TLS13).with_alpn("h2");
-    let mut connection: Option<(H2<Stream>, u32)> = None;
-    for path in paths() {
-        let (h2, stream) = connection.get_or_insert_with(|| {
-            (H2::over(client.connect(server.https, "app.test"), &[]).unwrap(), 1)
-        });
-        h2.send(&frame(
-            HEADERS,
-            END_HEADERS | END_STREAM,
-            *stream,
-            &head_of_get("app.test", &path),
-        ))
-        .unwrap();
-        let outcome = h2.outcome(*stream);
-        *stream += 2;
-        // Statuses after the first are in a table that is not read here.
-        if outcome.is_none() || *stream > 20 {
-            connection = None;
-        }
-    }
+    let client = |identity| Client::new(&site.server_ca, identity, &TLS13).with_alpn("h2");
+    let known = |answers: &BTreeMap<u16, usize>| {
+        answers.keys().all(|status| matches!(status, 0 | 200 | 400 | 403))
+    };
+    let answers = answers_over_http_2(&client(None), &server);
     assert!(closed.received().is_empty(), "without a certificate: {:?}", closed.received());
-    assert!(open.received().len() > 20);
+    let served = answers[&200];
+    assert!(known(&answers) && served > 20 && answers[&403] > 20, "{answers:?}");
+    assert_eq!(open.received().len(), served, "{answers:?}");
+    is_everybodys(&open.received());
+    // With one, whatever is let through goes where it belongs all the same, and nothing else is served.
+    let answers = answers_over_http_2(&client(Some(&site.alice)), &server);
+    assert!(known(&answers) && !answers.contains_key(&403), "{answers:?}");
+    assert!(answers[&200] > served && !closed.received().is_empty(), "{answers:?}");
+    assert_eq!(open.received().len() + closed.received().len(), served + answers[&200]);
+    is_theirs(&closed.received());
     is_everybodys(&open.received());
 }

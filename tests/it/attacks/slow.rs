@@ -195,6 +195,42 @@ fn who_drips_a_body_loses_the_place_and_nobody_else_waits() {
     server.logged(|line| line.contains("the request took too long") && line.contains("\"504\""));
 }
 
+#[test]
+fn who_drips_a_body_over_http_2_loses_the_request_and_keeps_the_others() {
+    let site = Site::with_alice(REQUIRE);
+    site.write("route.yaml", &route_policy("open", "open", "timeouts: {request: 1s}"));
+    let server = site.start();
+    let mut h2 = H2::plain(server.http, &[]).unwrap();
+    let post = head("POST", "open.test", "/", &[]);
+    h2.send(&frame(HEADERS, END_HEADERS, 1, &post)).unwrap();
+    let started = Instant::now();
+    let status = loop {
+        assert!(started.elapsed() < Duration::from_secs(30), "it is kept for ever");
+        h2.send(&frame(DATA, 0, 1, b"x")).unwrap();
+        h2.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        if h2.stream.peek(&mut [0]).is_err() {
+            continue;
+        }
+        h2.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        match h2.next().unwrap() {
+            Event::Head { stream: 1, status, .. } => break status,
+            Event::Other => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(status, 504);
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+    h2.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Nobody waits for the rest of it: the stream ends too.
+    let ends = |event: &Event| {
+        matches!(event, Event::Reset { stream: 1, .. } | Event::Data { stream: 1, end: true, .. })
+    };
+    wait("the end of the stream", || h2.settled().0.iter().any(ends));
+    h2.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &get("open.test", "/"))).unwrap();
+    assert_eq!(h2.outcome(3), Some(200));
+    server.logged(|line| line.contains("the request took too long") && line.contains("HTTP/2.0"));
+}
+
 /// Nobody has a route of his own; who reads nothing for a second has had his time.
 fn impatient(site: &Site) -> Server {
     let options = ["--send-timeout", "1"];

@@ -1,5 +1,6 @@
 //! HTTP/2 by hand (RFC 9113): frames as they are wanted, however wrong, and no more of HPACK than that takes.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -10,6 +11,7 @@ pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
@@ -18,6 +20,9 @@ pub(crate) const END_HEADERS: u8 = 4;
 
 /// RFC 9113, 7.
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xB;
+
+/// SETTINGS_HEADER_TABLE_SIZE of 0: every status is written out, and can be read.
+pub(crate) const UNINDEXED: &[(u16, u32)] = &[(1, 0)];
 
 /// A name and a value, whatever is in them.
 pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
@@ -53,6 +58,18 @@ pub(crate) struct H2<S> {
     pub(crate) stream: S,
     /// Settings and pings are acknowledged.
     pub(crate) polite: bool,
+    pub(crate) upkeep: Upkeep,
+}
+
+/// What the server said of the connection itself.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    pub(crate) settings: HashMap<u16, u32>,
+    /// By how much it let each stream's window grow, and the connection's (0).
+    pub(crate) windows: HashMap<u32, u64>,
+    /// The last stream that it will look at, once it wants no more.
+    pub(crate) last: Option<u32>,
+    pongs: usize,
 }
 
 impl H2<TcpStream> {
@@ -74,7 +91,12 @@ impl<S: Read + Write> H2<S> {
         let settings = frame(SETTINGS, 0, 0, &pairs.collect::<Vec<u8>>());
         stream.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat())?;
         stream.flush()?;
-        Ok(Self { stream, polite: true })
+        Ok(Self::of(stream))
+    }
+
+    /// Where the preface is somebody else's.
+    pub(crate) fn of(stream: S) -> Self {
+        Self { stream, polite: true, upkeep: Upkeep::default() }
     }
 
     pub(crate) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -96,13 +118,28 @@ impl<S: Read + Write> H2<S> {
                 .map_or(0, |four| u32::from_be_bytes(four.try_into().unwrap()))
         };
         let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
+        match kind {
+            SETTINGS => self.upkeep.settings.extend(payload.chunks_exact(6).map(|pair| {
+                let (name, value) = pair.split_at(2);
+                (
+                    u16::from_be_bytes(name.try_into().unwrap()),
+                    u32::from_be_bytes(value.try_into().unwrap()),
+                )
+            })),
+            PING if flags & ACK != 0 => self.upkeep.pongs += 1,
+            WINDOW_UPDATE => {
+                *self.upkeep.windows.entry(stream).or_default() += u64::from(number(0));
+            }
+            GOAWAY => self.upkeep.last = Some(number(0)),
+            _ => {}
+        }
         Ok(match kind {
             HEADERS => {
                 Event::Head { stream, status: status(&payload), end: flags & END_STREAM != 0 }
             }
             DATA => Event::Data { stream, length, end: flags & END_STREAM != 0 },
             RST_STREAM => Event::Reset { stream, code: number(0) },
-            7 => Event::GoAway {
+            GOAWAY => Event::GoAway {
                 code: number(4),
                 why: String::from_utf8_lossy(payload.get(8..).unwrap_or_default()).into_owned(),
             },
@@ -114,6 +151,20 @@ impl<S: Read + Write> H2<S> {
             }
             _ => Event::Other,
         })
+    }
+
+    /// What came until everything that was sent had been looked at, and whether the connection goes on.
+    pub(crate) fn settled(&mut self) -> (Vec<Event>, bool) {
+        let (pongs, mut events) = (self.upkeep.pongs, Vec::new());
+        // It may have hung up by now; what it has sent is still there to be read.
+        drop(self.send(&frame(PING, 0, 0, &[2; 8])));
+        while self.upkeep.pongs == pongs {
+            match self.next() {
+                Ok(event) => events.push(event),
+                Err(_) => return (events, false),
+            }
+        }
+        (events, true)
     }
 
     /// What became of a stream: the status of its answer, or none where it was reset or the connection ended.

@@ -81,7 +81,10 @@ impl Ca {
 
     /// An intermediate CA below this one.
     pub(crate) fn intermediate(&self, organization: &str, depth: u8) -> Self {
-        let params = ca_params(organization, depth);
+        self.below(ca_params(organization, depth))
+    }
+
+    pub(crate) fn below(&self, params: CertificateParams) -> Self {
         Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
