@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::CipherSuite;
@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub(super) tls: Option<TlsFacts>,
     /// Set once no further request is wanted on it.
     pub(super) closing: CancellationToken,
+    /// Whether its client was told so over HTTP/1.1, with an answer: then it ends with what belongs to that request.
+    pub(super) told: AtomicBool,
     /// Set once it is to end at once, whatever is open on it.
     pub(super) cut: CancellationToken,
     /// How long its client may take nothing.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -102,6 +103,7 @@ impl Line {
             && !is_switching(&response)
         {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            connection.told.store(true, Ordering::Release);
         }
         let response = if head { unsent(response) } else { response };
         Ok(response.map(|body| Recorded::new(body, visit).boxed()))

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -252,6 +253,7 @@ async fn serve(
         local,
         tls: None,
         closing: server.drain.child_token(),
+        told: AtomicBool::new(false),
         cut: CancellationToken::new(),
         patience,
         requests: Requests::default(),
@@ -352,7 +354,10 @@ where
             }
             told = attendants.next() => match told {
                 Some(Told::Close) => {
-                    conversation.as_mut().graceful_shutdown();
+                    // hyper ends it with the request; told to, it would not wait for what the client is still sending.
+                    if !connection.told.load(Ordering::Acquire) {
+                        conversation.as_mut().graceful_shutdown();
+                    }
                     attendants.push(attend(server.clone(), connection.clone(), true));
                 }
                 Some(Told::Stop) | None => return,

@@ -1,5 +1,7 @@
-"""Python's ssl as a client: two requests, the second on a connection of its own with the session of the first."""
+"""Python's ssl as a client: two requests, the second on a connection of its own with the session of the first. Then its
+http.client: three bodies, one after the other on a connection that is kept where the server keeps it."""
 
+import http.client
 import json
 import socket
 import ssl
@@ -30,6 +32,28 @@ def main():
                     "body": body,
                 }
                 print(json.dumps(answer))
+    post(Here(host, int(port), context=context))
+
+
+class Here(http.client.HTTPSConnection):
+    """Whatever the host, it is here."""
+
+    opened = 0
+
+    def connect(self):
+        self.opened += 1
+        plain = socket.create_connection(("127.0.0.1", self.port))
+        self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
+
+
+def post(connection):
+    for length in (0, 5, 300_000):
+        # The longest in chunks.
+        body = b"x" * length if length < 100_000 else iter([b"x" * 100_000] * 3)
+        connection.request("POST", "/", body=body, headers={"Host": connection.host})
+        response = connection.getresponse()
+        text = response.read().decode()
+        print(json.dumps({"status": response.status, "opened": connection.opened, "body": text}))
 
 
 main()

@@ -1,5 +1,7 @@
 //! The same four answers for every client, protocol and version, resumed or not.
 
+use serde_json::Value;
+
 use super::support::clients::{Go, code, curl, python, s_client, user};
 use super::support::{REQUIRE, Site};
 
@@ -74,6 +76,16 @@ fn python_gets_them() {
                 assert_eq!(code(answer), expected, "{who} {version}: {answer}");
             }
             assert_eq!(answers[1]["resumed"], who == "alice", "{who} {version}");
+            let posted = &answers[2..];
+            assert_eq!(posted.len(), 3);
+            for (answer, length) in posted.iter().zip([0, 5, 300_000]).filter(|_| who == "alice") {
+                let told: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+                assert_eq!(
+                    (&told["method"], &told["bodyLength"]),
+                    (&"POST".into(), &length.into())
+                );
+                assert_eq!((user(answer).as_str(), &answer["opened"]), ("azureuser", &1.into()));
+            }
         }
     }
 }

@@ -6,12 +6,14 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rustls::version::{TLS12, TLS13};
+
 use super::support::clients::{curl, curl_http};
 use super::support::frames::{END_HEADERS, END_STREAM, Event, H2, HEADERS, frame, get, head};
 use super::support::manifests::{config_map, ingress, ingress_with, route_policy};
 use super::support::origin::{Origin, answer};
 use super::support::server::{Server, wait};
-use super::support::tls::Reply;
+use super::support::tls::{Client, Reply, reply};
 use super::support::{REQUIRE, Site, run};
 
 /// A RoutePolicy for the Ingress named so.
@@ -87,6 +89,17 @@ fn long_targets_and_bodies_are_refused_by_their_codes() {
     assert!(line.contains("longer than the route admits"), "{line}");
 }
 
+/// What is answered to a long body by the time that all of it is sent.
+fn posted(mut stream: impl Read + Write, host: &str) -> u16 {
+    let length = 8 << 20;
+    write!(stream, "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n").unwrap();
+    stream.flush().unwrap();
+    for _ in 0..length >> 16 {
+        stream.write_all(&[b'x'; 1 << 16]).unwrap();
+    }
+    reply(&mut stream).unwrap().status
+}
+
 #[test]
 fn a_client_that_is_still_sending_gets_to_read_why_it_is_refused() {
     let (site, server) = site("limits: {requestBody: 64Ki}");
@@ -101,16 +114,13 @@ fn a_client_that_is_still_sending_gets_to_read_why_it_is_refused() {
         }
     }
     // One that reads nothing before it has sent everything.
-    for (host, status) in [("open.test", "413"), ("nowhere.test", "404"), ("no name", "400")] {
-        let mut stream = TcpStream::connect(server.http).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let length = 8 << 20;
-        write!(stream, "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n")
-            .unwrap();
-        stream.write_all(&vec![b'x'; length]).unwrap();
-        let mut buffer = [0; 64];
-        let read = stream.read(&mut buffer).unwrap();
-        assert!(buffer[..read].starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{host}");
+    for (host, status) in [("open.test", 413), ("nowhere.test", 404), ("no name", 400)] {
+        assert_eq!(posted(TcpStream::connect(server.http).unwrap(), host), status, "{host}");
+    }
+    // A refusal that ends the connection as well.
+    for version in [&TLS12, &TLS13] {
+        let client = Client::new(&site.server_ca, None, version);
+        assert_eq!(posted(client.connect(server.https, "app.test"), "app.test"), 403);
     }
 }
 

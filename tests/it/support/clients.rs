@@ -90,7 +90,7 @@ pub(crate) fn s_client(
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
-/// Python's two answers, the second one perhaps resumed.
+/// Python's two answers, the second one perhaps resumed; and those to three bodies.
 pub(crate) fn python(
     site: &Site,
     https: SocketAddr,
