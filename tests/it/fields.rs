@@ -38,10 +38,10 @@ fn a_path_is_replaced_as_a_whole_and_the_query_stays() {
 }
 
 #[test]
-fn fields_are_added_to_the_backends_answers_beside_its_own_and_to_ours() {
-    let text = "Content-Type: text/plain\r\nLink: </theirs>\r\nX-Kind: theirs\r\n";
+fn fields_are_added_to_the_backends_answers_and_taken_out_of_them_and_added_to_ours() {
+    let text = "Content-Type: text/plain\r\nLink: </theirs>\r\nX-Kind: theirs\r\nX-Powered-By: them\r\nX-Powered-By: all\r\n";
     let origin = Origin::start(&[("/", answer("200 OK", text, b"whole"))]);
-    let spec = "responseHeaders: {add: [{name: Link, value: </ours>}, {name: Link, value: </more>}, {name: X-New, value: '1'}], set: [{name: X-Kind, value: ours}]}";
+    let spec = "responseHeaders: {add: [{name: Link, value: </ours>}, {name: Link, value: </more>}, {name: X-New, value: '1'}], set: [{name: X-Kind, value: ours}], remove: [X-Powered-By]}";
     let (site, server) = site_of(&origin, spec);
     let all = |head: &str, name: &str| -> Vec<String> {
         let of_name = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
@@ -53,6 +53,7 @@ fn fields_are_added_to_the_backends_answers_beside_its_own_and_to_ours() {
         assert_eq!(all(&reply.head, "link"), ["</theirs>", "</ours>", "</more>"], "{reply:?}");
         assert_eq!(all(&reply.head, "x-new"), ["1"]);
         assert_eq!(all(&reply.head, "x-kind"), ["ours"]);
+        assert!(all(&reply.head, "x-powered-by").is_empty(), "{reply:?}");
     }
     server.delete("origin.yaml");
     let reply = open(&site, &server, "/", &[]);
