@@ -262,7 +262,7 @@ fn each(then: impl Fn(String, TcpStream) + Clone + Send + 'static) -> (u16, Arc<
     (port, requests)
 }
 
-fn head(stream: &mut TcpStream) -> String {
+pub(super) fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut octet = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut octet).unwrap() > 0 {
@@ -271,7 +271,7 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn sent(http: SocketAddr, request: &str) -> TcpStream {
+pub(super) fn sent(http: SocketAddr, request: &str) -> TcpStream {
     let mut client = TcpStream::connect(http).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     client.write_all(request.as_bytes()).unwrap();
@@ -358,26 +358,6 @@ fn gigabytes_come_and_go_in_constant_memory_and_no_faster_than_they_are_read() {
     assert!(head(&mut client).contains(&format!("x-octets: {UP}\r\n")));
     most = most.max(server.resident());
     assert!(most < before + MOST_MORE, "{before} octets became {most}");
-}
-
-#[test]
-fn endpoints_that_are_about_to_go_get_nothing_new() {
-    let site = Site::new();
-    let other = super::support::backend::Backend::start();
-    let two = service("echo", &[site.backend.port, other.port]);
-    site.write("backend.yaml", &two);
-    let server = site.start();
-    for _ in 0..4 {
-        assert_eq!(curl_http(server.http, "app.test", "/", &[]).status, 200);
-    }
-    assert_eq!(other.requests.load(Ordering::SeqCst), 2);
-    let (first, last) = two.rsplit_once("ready: true").unwrap();
-    let going = format!("{first}ready: false, serving: true, terminating: true{last}");
-    server.edit("backend.yaml", &going);
-    for _ in 0..4 {
-        assert_eq!(curl_http(server.http, "app.test", "/", &[]).status, 200);
-    }
-    assert_eq!(other.requests.load(Ordering::SeqCst), 2);
 }
 
 #[test]
@@ -524,7 +504,7 @@ fn a_backend_that_does_not_know_the_question_gets_the_body_after_a_second() {
 }
 
 /// A RoutePolicy for the Ingress `app`; `spec` is YAML in one line.
-fn route_policy(spec: &str) -> String {
+pub(super) fn route_policy(spec: &str) -> String {
     format!(
         "apiVersion: certmap.dev/v1alpha1\nkind: RoutePolicy\nmetadata: {{name: app, namespace: web}}\nspec:\n  targetRefs: [{{group: networking.k8s.io, kind: Ingress, name: app}}]\n  {spec}\n"
     )
@@ -647,4 +627,15 @@ fn a_routes_retries_ejection_and_affinity_are_as_its_policy_says() {
         assert_eq!(reply.status, 200, "{reply:?}");
     }
     assert_eq!(failing.requests.load(Ordering::SeqCst), 1);
+    // The client's endpoint goes: another one answers, and is the client's from then on.
+    let left: Vec<u16> = ports.into_iter().filter(|port| chosen != *port).collect();
+    server.edit("backend.yaml", &service("echo", &left));
+    let moved = curl_http(server.http, "app.test", "/", &["-b", jar, "-c", jar]);
+    assert_eq!(moved.status, 200, "{moved:?}");
+    assert!(moved.head.contains(&format!("set-cookie: {name}=")), "{moved:?}");
+    assert!(port(&moved) != chosen);
+    for _ in 0..6 {
+        let again = curl_http(server.http, "app.test", "/", &["-b", jar]);
+        assert_eq!((port(&again), again.head.contains("set-cookie")), (port(&moved), false));
+    }
 }

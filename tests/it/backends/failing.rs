@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::super::support::manifests::service;
 use super::super::support::origin::{Origin, answer};
 use super::super::support::server::Server;
 use super::super::support::tls::{get, reply, request};
-use super::{each, route_policy, sent};
+use super::{each, head, route_policy, sent};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: app.test\r\n\r\n";
 const POST: &str = "POST /x HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello";
@@ -153,6 +154,48 @@ fn where_all_rest_none_does() {
     assert_eq!((count(&asked_of_one), count(&asked_of_other)), (1, 1));
     assert_eq!(statuses(&server, 10, POST), [502; 10]);
     assert_eq!(count(&asked_of_one) + count(&asked_of_other), 12);
+}
+
+#[test]
+fn no_more_rest_than_may() {
+    let healthy = Backend::start();
+    let failing = [0; 3].map(|_| each(|_, stream| drop(stream)));
+    let ports = [healthy.port, failing[0].0, failing[1].0, failing[2].0];
+    let ejection = "loadBalancing: {ejection: {failures: 1, rest: 60s, mostPercent: 25}}";
+    let (_site, server) = site(&ports, ejection);
+    let posted = statuses(&server, 40, POST);
+    let mut asked = failing.map(|(_, asked)| count(&asked));
+    asked.sort_unstable();
+    // A quarter of four.
+    assert_eq!(asked[0], 1, "{asked:?}");
+    assert!(asked[1] > 5 && asked[2] > 5, "{asked:?}");
+    let failed = posted.iter().filter(|status| **status == 502).count();
+    assert_eq!((failed, count(&healthy.requests)), (asked.iter().sum(), 40 - failed));
+}
+
+#[test]
+fn what_a_kept_connection_broke_under_is_sent_again_where_it_may_be() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let broken = Arc::<AtomicUsize>::default();
+    let breaks = broken.clone();
+    let (port, opened) = each(move |begun, mut stream| {
+        if begun.starts_with("POST ") {
+            stream.read_exact(&mut [0; 5]).unwrap();
+        }
+        stream.write_all(ANSWER).unwrap();
+        // It says nothing of closing, and closes when it has read the next one.
+        if !head(&mut stream).is_empty() {
+            breaks.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let (_site, server) = site(&[port], "timeouts: {response: 60s}");
+    // On one connection: every thread has kept connections of its own.
+    let mut client = sent(server.http, "");
+    let mut ask = |text| (request(&mut client, text).status, count(&opened), count(&broken));
+    assert_eq!(ask(GET), (200, 1, 0));
+    assert_eq!(ask(GET), (200, 2, 1), "on a new connection");
+    assert_eq!(ask(POST), (502, 2, 2), "it may have been done");
+    assert_eq!(ask(POST), (200, 3, 2));
 }
 
 #[test]

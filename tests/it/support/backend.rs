@@ -1,6 +1,7 @@
 //! A backend that says what it was told, and misbehaves on demand.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,12 +34,16 @@ type Body = BoxBody<Bytes, Infallible>;
 
 impl Backend {
     pub(crate) fn start() -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub(crate) fn at(address: IpAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime.block_on(TcpListener::bind((address, 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (connections, requests) =
             (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
