@@ -27,6 +27,16 @@ fn chart(name: &str) -> String {
     format!("{}/charts/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
+/// How long pods that come and go are waited for, as the chart has it. Most tests wait for less.
+pub(crate) const AS_RELEASED: [&str; 6] = [
+    "--set",
+    "minReadySeconds=5",
+    "--set",
+    "lifecycle.preStop.sleep.seconds=5",
+    "--set",
+    "config.drainDelay=5",
+];
+
 /// What every installation here is told: the image is loaded already, and nobody waits longer than needed.
 pub(crate) fn values() -> Vec<String> {
     let image = std::env::var("E2E_IMAGE").unwrap_or_else(|_| "localhost/certmap:e2e".to_owned());

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use super::cluster::try_kubectl;
 use super::eventually;
-use super::install::{Own, helm, install_definitions};
+use super::install::{AS_RELEASED, Own, helm, install_definitions};
 use super::site::{Site, ingress_with};
 use super::traffic::{Traffic, as_azureuser};
 
 const REQUIRE: &str = "[Ssl, SslNegotiateCert, SslRequireCert]";
 
 /// A site behind an installation of its own, whose Ingress demands a certificate.
-fn site(own: &Own, name: &str, host: &str) -> Site {
+fn site(own: &Own, name: &str, host: &str, values: &[&str]) -> Site {
     let mut site = Site::new(name, &[host], 1);
-    site.installed = own.install(&[]);
+    site.installed = own.install(values);
     let site = site.ready();
     let further = format!("ingressClassName: {name}\n");
     site.namespace.apply(&ingress_with("app", &further, host, &[("/", "Prefix", "whoami-0")]));
@@ -47,11 +47,12 @@ fn evict(own: &Own, pod: &str) -> (bool, String) {
 fn no_request_fails_while_pods_are_upgraded_deleted_and_evicted() {
     let own = Own::new("lifecycle");
     let host = "a.lifecycle.test";
-    let site = site(&own, "lifecycle", host);
+    // With the times that everybody has: a node at work takes seconds to hear that a pod is about to go.
+    let site = site(&own, "lifecycle", host, &AS_RELEASED);
     let first = own.pods();
     let traffic = Traffic::start(&site, host, "/", as_azureuser);
     // A rolling upgrade.
-    own.install(&["--set", "podAnnotations.upgraded=yes"]);
+    own.install(&[&AS_RELEASED[..], &["--set", "podAnnotations.upgraded=yes"]].concat());
     let second = until_ready(&own, &first);
     // A pod is deleted.
     own.namespace.kubectl(&["delete", "pod", &second[0]]);
@@ -72,7 +73,7 @@ fn no_request_fails_while_pods_are_upgraded_deleted_and_evicted() {
 #[test]
 fn a_lost_leader_is_replaced() {
     let own = Own::new("leader");
-    let site = site(&own, "leader", "a.leader.test");
+    let site = site(&own, "leader", "a.leader.test", &[]);
     let holder = || {
         let lease = own.namespace.get(&["lease", "leader"]);
         lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
