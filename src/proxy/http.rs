@@ -196,7 +196,9 @@ impl Line {
             return Err(Rejection::too_many_fields());
         }
         let case = Case::new(connection.clone(), request, origin, snapshot)?;
-        if let Some(keys) = case.published_keys(snapshot, request.method()) {
+        // To a CONNECT, 200 says that a tunnel is there.
+        let may_publish = extended_connect::of(request).is_none();
+        if may_publish && let Some(keys) = case.published_keys(snapshot, request.method()) {
             return Ok(Led::Keys(keys));
         }
         let place = case.route(snapshot)?;
@@ -284,7 +286,9 @@ impl Line {
         visit.answered(response.status().as_u16(), endpoint);
         if is_switching(&response) {
             let client = upgrade.ok_or(UpstreamError::Unasked(endpoint))?;
-            let client = ClientEnd::new(client, case.connection.patience.clone());
+            let patience = &case.connection.patience;
+            let patience = if extended { patience.apart() } else { patience.clone() };
+            let client = ClientEnd::new(client, patience);
             let backend = hyper::upgrade::on(&mut response);
             let idle = settings.timeouts.idle.unwrap_or_else(|| self.upstream.tunnel_limit());
             let stop = self.stop.clone();

@@ -29,6 +29,11 @@ impl Patience {
         Arc::new(Self { limit, begun: Instant::now(), blocked, is_over })
     }
 
+    /// The patience with what goes its own way, as a tunnel does on a connection of many requests.
+    pub(super) fn apart(&self) -> Arc<Self> {
+        Self::new(self.limit)
+    }
+
     /// Whether the connection was given up.
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
@@ -131,11 +136,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // A tunnel over HTTP/2 is blocked here.
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.judge(flushed, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.judge(shut, context)
     }
 
     fn poll_write_vectored(

@@ -84,12 +84,21 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
         // What a request begins itself is the way back of its tunnel.
         match STREAM.try_with(|stream| stream.tunnel.get().cloned()) {
             Ok(Some(reset)) => {
-                tokio::spawn(async move { reset.run_until_cancelled(task).await });
+                tokio::spawn(until_reset(reset, task));
             }
             Ok(None) | Err(_) => {
                 tokio::spawn(STREAM.scope(Stream::default(), attended(task, self.0.clone())));
             }
         }
+    }
+}
+
+/// The way back of a tunnel. What broke off has no end of its own to give: a client would take it for the whole.
+async fn until_reset(reset: CancellationToken, way: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = reset.cancelled() => {}
+        () = way => {}
     }
 }
 
@@ -157,6 +166,22 @@ mod tests {
     async fn one_that_has_nothing_to_give_is_not() {
         let (silent, waiting) = tokio::join!(lasts(&[]), lasts(&[(0, true), (100, false)]));
         assert_eq!((silent, waiting), (None, None));
+    }
+
+    #[tokio::test]
+    async fn what_is_reset_does_not_come_to_its_end_at_the_same_moment() {
+        let (reset, over) = (CancellationToken::new(), tokio::sync::Notify::new());
+        let ended = Cell::new(false);
+        let way = async {
+            over.notified().await;
+            ended.set(true);
+        };
+        let mut way = pin!(until_reset(reset.clone(), way));
+        assert!(futures_util::poll!(&mut way).is_pending());
+        reset.cancel();
+        over.notify_one();
+        way.await;
+        assert!(!ended.get());
     }
 
     #[tokio::test]

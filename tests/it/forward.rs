@@ -10,12 +10,14 @@ use std::sync::{Arc, OnceLock};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{DnType, DnValue};
+use rustls::version::TLS13;
 use serde_json::Value;
 
 use super::support::clients::{curl, curl_http};
+use super::support::frames::{END_HEADERS, H2, HEADERS, frame, head};
 use super::support::manifests::{policy, route_policy, service};
 use super::support::pki::named;
-use super::support::tls::{Reply, request};
+use super::support::tls::{Client, Reply, request};
 use super::support::{REQUIRE, Site, run};
 
 /// app.test with alice as `account`, and this `forward`.
@@ -196,6 +198,12 @@ fn keys_are_served_where_a_policy_publishes_them_over_https_and_nowhere_else() {
     assert!(curl(&site, server.https, "-", "app.test", KEYS, &["-I"]).body.is_empty());
     assert_eq!(curl(&site, server.https, "-", "app.test", KEYS, &["-d", "x"]).code(), "403.7");
     assert_eq!(curl_http(server.http, "app.test", KEYS, &[]).code(), "403.4");
+    // To a CONNECT for a WebSocket they would say that there is one.
+    let tls = Client::new(&site.server_ca, None, &TLS13).with_alpn("h2");
+    let mut h2 = H2::over(tls.connect(server.https, "app.test"), &[]).unwrap();
+    let connect = head("CONNECT", "app.test", KEYS, &[(b":protocol", b"websocket")]);
+    h2.send(&frame(HEADERS, END_HEADERS, 1, &connect)).unwrap();
+    assert_eq!(h2.outcome(1), Some(403));
     let mut explain = Command::new(env!("CARGO_BIN_EXE_certmap"));
     explain.args(["explain", "--host", "app.test", "--no-cert", "--path", KEYS, "--manifests"]);
     let (_, text) = run(explain.arg(site.manifests()));
