@@ -14,8 +14,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use jiff::Timestamp;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -45,6 +47,13 @@ const HTTP1_FIELDS: usize = 100;
 
 /// So long the first request of a connection may be on its way, once all are told to go.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Connections accepted in a row; then whoever else is ready goes first.
+const MOST_ACCEPTED: u8 = 8;
+
+/// Octets of an answer that the kernel takes beyond what is on its way. It would take megabytes, and say only after a third
+/// of them that there is room again: who reads slowly would look like one who does not read.
+const MOST_UNSENT: u32 = 128 * 1024;
 
 /// What the data plane is made of.
 #[derive(Debug)]
@@ -189,7 +198,13 @@ impl Proxy {
 }
 
 async fn listen(server: Arc<Server>, listener: TcpListener, tls: bool, shut: CancellationToken) {
-    let accept = async || {
+    let mut accepted: u8 = 0;
+    let mut accept = async || {
+        // A crowd at the door does not keep those waiting who are in.
+        accepted = (accepted + 1) % MOST_ACCEPTED;
+        if accepted == 0 {
+            yield_now().await;
+        }
         match listener.accept().await {
             Ok((stream, peer)) => admit(&server, stream, peer, tls),
             Err(error) => {
@@ -232,9 +247,7 @@ async fn serve(
     let line = &server.line;
     let open = line.metrics.connection();
     let Ok(local) = stream.local_addr() else { return };
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
+    prepare(&stream);
     let started = Timestamp::now();
     let client = match client(&mut stream, peer, &line.settings).await {
         Ok(client) => client,
@@ -267,6 +280,15 @@ async fn serve(
     if let Some((stream, facts)) = shaken {
         let connection = Connection { tls: Some(facts), ..connection };
         converse(&server, stream, Arc::new(connection)).await;
+    }
+}
+
+fn prepare(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(MOST_UNSENT) {
+        tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::backend::Backend;
 use rustls::version::TLS13;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Event, H2, HEADERS, PING, WINDOW_UPDATE, block,
@@ -291,6 +292,21 @@ fn who_reads_slowly_but_reads_is_waited_for_and_who_has_nothing_to_read_is_not_m
     let server = impatient(&site);
     let mut reader = TcpStream::connect(server.http).unwrap();
     reader.write_all(BIG).unwrap();
+    // So slowly that a third of what the kernel would hold for it lasts for longer than the limit.
+    let slower = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    slower.set_recv_buffer_size(65_536).unwrap();
+    slower.connect(&server.http.into()).unwrap();
+    let mut slower = TcpStream::from(slower);
+    slower.write_all(BIG).unwrap();
+    let slower = std::thread::spawn(move || {
+        let mut part = vec![0; 20_480];
+        for _ in 0..60 {
+            slower.read_exact(&mut part).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // More than could lie anywhere on the way, had it been cut.
+        slower.read_exact(&mut vec![0; 16 << 20]).unwrap();
+    });
     let mut silent = TcpStream::connect(server.http).unwrap();
     silent.write_all(UPGRADE).unwrap();
     let mut head = [0; 12];
@@ -309,6 +325,7 @@ fn who_reads_slowly_but_reads_is_waited_for_and_who_has_nothing_to_read_is_not_m
     let mut all = String::new();
     events.read_to_string(&mut all).unwrap();
     assert_eq!(all.matches("chunk\n").count(), 50);
+    slower.join().unwrap();
     silent.write_all(b"still there").unwrap();
     silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut rest = Vec::new();
@@ -432,7 +449,8 @@ fn a_websocket_over_http_2_whose_client_does_not_read_ends() {
     let started = Instant::now();
     loop {
         match h2.next().unwrap() {
-            Event::Reset { stream: 1, .. } | Event::Data { stream: 1, end: true, .. } => break,
+            Event::Reset { stream: 1, .. } => break,
+            Event::Data { stream: 1, end: true, .. } => panic!("it looks like the whole"),
             _ => assert!(started.elapsed() < Duration::from_secs(30), "it is kept for ever"),
         }
     }
