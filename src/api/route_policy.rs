@@ -75,8 +75,9 @@ pub struct RoutePolicySpec {
     /// How endpoints are chosen. Each that is left out is as the default policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
-    /// What clients' handshakes must come to. It is a matter of hosts: the strictest of the policies that carry a route of
-    /// the host counts there.
+    /// What clients' TLS handshakes must come to, at every host at which this policy carries a route: a handshake knows
+    /// the host and no path, so that there the strictest of the policies that carry a route counts for all paths, other
+    /// Ingresses' and namespaces' too. Requests over plain http are not held against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
     /// TLS to the backends, as BackendTLSPolicy has it.
@@ -147,15 +148,17 @@ pub struct Limits {
     pub target: Option<u32>,
 }
 
-/// What clients' handshakes must come to; never less than the program's options say.
+/// What clients' handshakes must come to; never less than the program's options say. What no handshake of the newest
+/// version could meet together with those and with older Ingresses of the host shuts this policy's routes there (503.96),
+/// and no others.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientTls {
-    /// The oldest version of TLS, in quotes: "1.2" or "1.3".
+    /// The oldest version of TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_version: Option<TlsVersion>,
-    /// The cipher suites that may be agreed on, by the names of IANA's registry. An empty list: all, whatever the default
-    /// policy says.
+    /// The cipher suites that clients and these hosts may agree on, by the names of IANA's registry: at least one of
+    /// TLS 1.3; without any of TLS 1.2 nobody speaks that. An empty list: all, whatever the default policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 16),
@@ -165,7 +168,7 @@ pub struct ClientTls {
     pub cipher_suites: Option<Vec<String>>,
 }
 
-/// A version of TLS.
+/// The oldest version of TLS that clients may speak to these hosts. 1.3 shuts out whoever speaks 1.2 alone.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum TlsVersion {
     /// RFC 5246.

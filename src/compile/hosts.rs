@@ -11,7 +11,7 @@ use super::world::{ObjectKind, ObjectName, ObjectRef};
 use crate::identity::Fingerprint;
 use crate::policy::{DenialCode, Guard, Policy};
 use crate::snapshot::{
-    ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, RouteTls,
+    ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, RouteSettings, RouteTls,
     ServerCertificates, Tls, TlsRules, VirtualHost,
 };
 
@@ -88,8 +88,8 @@ fn host(pattern: &HostPattern, shares: &[&Arc<Share>], floor: &TlsRules) -> Kept
     KeptHost { shares, host, findings }
 }
 
-/// What the handshakes of a host must come to: the strictest of what its routes demand. A demand that no handshake could
-/// meet together with those of older Ingresses shuts the routes that it comes with, and no others.
+/// What the handshakes of a host must come to: the strictest of what its routes demand. A demand that no handshake of the
+/// newest version could meet together with those of older Ingresses shuts the routes that it comes with, and no others.
 fn demanded(
     pattern: &HostPattern,
     shares: &[&Arc<Share>],
@@ -97,14 +97,16 @@ fn demanded(
     floor: &TlsRules,
     findings: &mut Vec<Finding>,
 ) -> Option<TlsRules> {
+    let demands = |share: &&&Arc<Share>| share.settings.tls != RouteTls::default();
+    let mut demanding = shares.iter().filter(demands).peekable();
+    demanding.peek()?;
+    let mut guards: HashMap<Arc<str>, Vec<&mut Guard>> = HashMap::new();
+    for route in routes.values_mut().filter(|it| !matches!(it.guard, Guard::Shut { .. })) {
+        guards.entry(route.ingress.clone()).or_default().push(&mut route.guard);
+    }
     let mut rules: Option<TlsRules> = None;
-    for share in shares.iter().filter(|share| share.settings.tls != RouteTls::default()) {
-        let ingress = share.name.to_string();
-        let own = routes.values_mut().filter(|route| *route.ingress == *ingress);
-        let mut own = own.filter(|route| !matches!(route.guard, Guard::Shut { .. })).peekable();
-        if own.peek().is_none() {
-            continue;
-        }
+    for share in demanding {
+        let Some(own) = guards.remove(&*share.name.to_string()) else { continue };
         let so_far = rules.as_ref().unwrap_or(floor);
         if let Some(both) = so_far.with(&share.settings.tls) {
             rules = Some(both);
@@ -113,24 +115,50 @@ fn demanded(
         let finding = impossible(pattern, share, so_far);
         let reason: Arc<str> = format!("{}: {}", finding.object, finding.message).into();
         let code = DenialCode::RoutePolicyUnusable;
-        own.for_each(|route| route.guard = Guard::Shut { code, reason: reason.clone() });
+        own.into_iter().for_each(|guard| *guard = Guard::Shut { code, reason: reason.clone() });
+        findings.extend(held_up(share, &finding));
         findings.push(finding);
     }
     rules
 }
 
+/// Of whoever makes the demand: the policy that targets the Ingress, or the default one.
 fn impossible(pattern: &HostPattern, share: &Share, so_far: &TlsRules) -> Finding {
+    let RouteSettings { tls, tls_by, .. } = &*share.settings;
+    let suites = RouteTls { suites: tls.suites.clone(), oldest: None };
+    let (field, by) = match so_far.with(&suites) {
+        None => ("spec.tls.cipherSuites", &tls_by.suites),
+        Some(_) => ("spec.tls.minVersion", &tls_by.oldest),
+    };
     let message = format!(
-        "no handshake could meet this and what the program and older Ingresses of host {pattern} demand (TLS {} or later, with {}): its routes there answer 503.96; name one of these suites, or leave tls out",
+        "no handshake of the newest version could meet this and what the program and older Ingresses of host {pattern} demand (TLS {} or later, with {}): the routes of Ingress {} there answer 503.96; name one of these suites, or leave tls out",
         so_far.oldest.as_str(),
-        so_far.names().join(", ")
+        so_far.names().join(", "),
+        share.name,
     );
-    let (namespace, name) = share.settings.name.split_once('/').unwrap_or_default();
+    of_route_policy(by, share, field, "Invalid", message)
+}
+
+/// What the policy says that is well, and carries nothing there because of the default one's demand.
+fn held_up(share: &Share, impossible: &Finding) -> Option<Finding> {
+    let own = &share.settings.name;
+    let message = format!("{}: {}", impossible.object, impossible.message);
+    let finding = of_route_policy(own, share, "", "DefaultUnusable", message);
+    (finding.object != impossible.object).then_some(finding)
+}
+
+fn of_route_policy(
+    by: &str,
+    share: &Share,
+    field: &str,
+    reason: &'static str,
+    message: String,
+) -> Finding {
+    let (namespace, name) = by.split_once('/').unwrap_or_default();
     let policy = ObjectName::new(namespace, name);
-    let finding =
-        Finding::of_route_policy(&policy, Severity::Error, "spec.tls", "Invalid", message);
-    // The default policy of another namespace has no Ingress here as its target.
-    let target = (share.name.namespace == policy.namespace).then(|| share.name.clone());
+    let finding = Finding::of_route_policy(&policy, Severity::Error, field, reason, message);
+    // The default one speaks where nobody made it one of its targets.
+    let target = (by != &*share.settings.tls_by.default).then(|| share.name.clone());
     Finding { target, ..finding }
 }
 

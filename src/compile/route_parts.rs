@@ -17,9 +17,9 @@ use super::route_values::{
 use super::world::ObjectName;
 use crate::api::{self, HeaderNames, RoutePolicySpec, TAKEN_IN_REQUESTS, TAKEN_IN_RESPONSES};
 use crate::snapshot::{
-    BackendTls, Balance, Compression, CookieAffinity, Cors, Ejection, ErrorPage, HeaderEdits,
-    IdentityHeaders, RateLimit, Retry, Rewrite, RouteLimits, RouteSettings, RouteTimeouts,
-    RouteTls, StatusRange,
+    BackendTls, Balance, Compression, CookieAffinity, Cors, DemandedBy, Ejection, ErrorPage,
+    HeaderEdits, IdentityHeaders, RateLimit, Retry, Rewrite, RouteLimits, RouteSettings,
+    RouteTimeouts, RouteTls, StatusRange,
 };
 
 /// With fewer octets a key can be guessed.
@@ -55,11 +55,11 @@ impl RouteParts {
     /// What guards cannot be made out: for the log.
     pub(super) fn settings(
         &self,
-        name: &str,
-        default: Option<&Self>,
+        name: &Arc<str>,
+        default: Option<(&Arc<str>, &Self)>,
     ) -> Result<RouteSettings, Arc<str>> {
-        let nothing = Self::default();
-        let other = default.unwrap_or(&nothing);
+        let (nobody, nothing) = (Arc::default(), Self::default());
+        let (other_name, other) = default.unwrap_or((&nobody, &nothing));
         let (a, b) = (&self.timeouts, &other.timeouts);
         let timeouts = RouteTimeouts {
             request: a.request.or(b.request),
@@ -74,16 +74,23 @@ impl RouteParts {
         // An empty list stands for all of them, whatever the default says.
         let suites = either(&self.tls.suites, &other.tls.suites).filter(|it| !it.is_empty());
         let tls = RouteTls { oldest: self.tls.oldest.or(other.tls.oldest), suites };
+        let whose = |is_own: bool| if is_own { name.clone() } else { other_name.clone() };
+        let tls_by = DemandedBy {
+            oldest: whose(self.tls.oldest.is_some()),
+            suites: whose(self.tls.suites.is_some()),
+            default: other_name.clone(),
+        };
         let balance = Balance {
             slow_start: self.slow_start.or(other.slow_start).unwrap_or_default(),
             ejection: self.ejection.or(other.ejection),
             affinity: either(&self.affinity, &other.affinity).flatten(),
         };
         Ok(RouteSettings {
-            name: name.into(),
+            name: name.clone(),
             timeouts,
             limits,
             tls,
+            tls_by,
             retry: either(&self.retry, &other.retry),
             balance,
             backend_tls: either(&self.backend_tls, &other.backend_tls).transpose()?,

@@ -173,7 +173,7 @@ impl<'a> RoutePolicies<'a> {
         let known = self.kept.settings.get(&key).or_else(|| self.earlier.settings.get(&key));
         let kept = match known.filter(|known| known.is_from(&from)) {
             Some(known) => known.clone(),
-            None => KeptSettings { settings: joined(own.or(default), &from), from },
+            None => KeptSettings { settings: joined([own, default], &from), from },
         };
         let settings = kept.settings.clone();
         self.kept.settings.insert(key, kept);
@@ -289,13 +289,15 @@ impl<'a> RoutePolicies<'a> {
 }
 
 fn joined(
-    name: Option<&ObjectName>,
+    names: [Option<&ObjectName>; 2],
     [own, default]: &[Option<Arc<KeptRoutePolicy>>; 2],
 ) -> Result<Arc<RouteSettings>, Arc<str>> {
-    let name = name.map(ToString::to_string).unwrap_or_default();
-    let settings = match (parts(own)?, parts(default)?) {
+    let [name, default_name] =
+        names.map(|name| name.map(|name| name.to_string().into()).unwrap_or_default());
+    let default = parts(default)?.map(|it| (&default_name, it));
+    let settings = match (parts(own)?, default) {
         (Some(own), default) => own.settings(&name, default)?,
-        (None, Some(default)) => default.settings(&name, None)?,
+        (None, Some(_)) => RouteParts::default().settings(&default_name, default)?,
         (None, None) => RouteSettings::default(),
     };
     Ok(Arc::new(settings))

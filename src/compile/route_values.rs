@@ -1,6 +1,7 @@
 //! The values of a RoutePolicy, word by word. The schema's bounds hold here too: an object may have been stored under an
 //! older one.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -11,7 +12,10 @@ use crate::snapshot::{
     StatusRange, TlsRules, TlsVersion, cipher_suite,
 };
 
-const NO_SUITE: &str = "no cipher suite that certmap has: write some of TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256";
+static NO_SUITE: LazyLock<String> = LazyLock::new(|| {
+    let known = TlsRules::default().names().join(", ");
+    format!("no cipher suite that certmap has: write some of {known}")
+});
 /// Longer ones are a slip of the pen, and more than a clock may be able to add.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -85,12 +89,14 @@ pub(super) fn client_tls(tls: &api::ClientTls) -> Result<RouteTls, Wrong> {
         api::TlsVersion::Tls13 => TlsVersion::Tls13,
     });
     let named = |(index, name): (usize, &String)| {
-        cipher_suite(name).ok_or_else(|| (format!("spec.tls.cipherSuites[{index}]"), NO_SUITE))
+        let wrong = || (format!("spec.tls.cipherSuites[{index}]"), NO_SUITE.as_str());
+        cipher_suite(name).ok_or_else(wrong)
     };
     let suites = tls.cipher_suites.as_ref();
     let suites = suites.map(|names| names.iter().enumerate().map(named).collect()).transpose()?;
     let read = RouteTls { oldest, suites };
-    let none = "none of them is of a version that minVersion allows: add TLS_AES_256_GCM_SHA384";
+    let none =
+        "none of them is of TLS 1.3, which nobody may take from a host: add TLS_AES_256_GCM_SHA384";
     let is_met = read.suites.as_ref().is_none_or(|suites| suites.is_empty())
         || TlsRules::default().with(&read).is_some();
     is_met.then_some(read).ok_or_else(|| ("spec.tls.cipherSuites".to_owned(), none))

@@ -23,9 +23,9 @@ pub use identity_headers::IdentityHeaders;
 pub use path::{AmbiguousPath, canonical, unambiguous};
 pub use route::{PathPattern, Route, VirtualHost};
 pub use settings::{
-    BackendTls, Balance, Coding, Compression, CookieAffinity, Cors, Ejection, ErrorPage,
-    HeaderEdits, PathRewrite, RateKey, RateLimit, Retry, Rewrite, RouteLimits, RouteSettings,
-    RouteTimeouts, StatusRange,
+    BackendTls, Balance, Coding, Compression, CookieAffinity, Cors, DemandedBy, Ejection,
+    ErrorPage, HeaderEdits, PathRewrite, RateKey, RateLimit, Retry, Rewrite, RouteLimits,
+    RouteSettings, RouteTimeouts, StatusRange,
 };
 pub use store::{Snapshot, SnapshotStore};
 pub use terms::ClientCertificateTerms;

@@ -24,6 +24,8 @@ pub struct RouteSettings {
     pub retry: Option<Retry>,
     /// What the handshakes of its host must come to.
     pub tls: RouteTls,
+    /// Who says so.
+    pub tls_by: DemandedBy,
     /// How endpoints are chosen.
     pub balance: Balance,
     /// TLS to the backends; where it is missing, a backend that speaks TLS is not reached.
@@ -44,6 +46,17 @@ pub struct RouteSettings {
     pub compression: Option<Compression>,
     /// Pages instead of ours, the most specific first.
     pub error_pages: Box<[ErrorPage]>,
+}
+
+/// namespace/name of the RoutePolicy that makes each demand: the route's own, or the default; empty where there is none.
+#[derive(Clone, Debug, Default)]
+pub struct DemandedBy {
+    /// Of the oldest version.
+    pub oldest: Arc<str>,
+    /// Of the cipher suites.
+    pub suites: Arc<str>,
+    /// The default policy, where it may make one.
+    pub default: Arc<str>,
 }
 
 /// How long what may take.

@@ -84,7 +84,8 @@ impl TlsRules {
             .map(drop)
     }
 
-    /// These, and what a route demands besides; none where no handshake could meet both.
+    /// These, and what a route demands besides; none where no handshake could meet both, or none of the newest version that
+    /// these have: what makes a host stricter must not leave it with the older one alone.
     #[must_use]
     pub fn with(&self, demanded: &RouteTls) -> Option<Self> {
         let oldest = demanded.oldest.map_or(self.oldest, |oldest| oldest.max(self.oldest));
@@ -93,7 +94,11 @@ impl TlsRules {
             demanded.suites.as_ref().is_none_or(|suites| suites.contains(suite))
         };
         let suites: Vec<SupportedCipherSuite> = both.allowed().filter(wanted).copied().collect();
-        (!suites.is_empty()).then_some(Self { oldest, suites })
+        let newest = |suites: &mut dyn Iterator<Item = &SupportedCipherSuite>| {
+            suites.map(TlsVersion::of).max()
+        };
+        let keeps_newest = newest(&mut suites.iter()) == newest(&mut self.allowed());
+        (keeps_newest && !suites.is_empty()).then_some(Self { oldest, suites })
     }
 
     /// Whether a handshake that came to this suite, and to its version, is good enough.
@@ -187,7 +192,19 @@ mod tests {
         let floor =
             TlsRules { suites: vec![cipher_suite(AES_128).unwrap()], ..TlsRules::default() };
         assert!(floor.with(&demand(None, &[AES_256])).is_none());
-        let rules = TlsRules::default().with(&demand(None, &[OLD])).unwrap();
-        assert!(rules.with(&demand(Some(TlsVersion::Tls13), &[])).is_none());
+        let older = TlsRules { suites: vec![cipher_suite(OLD).unwrap()], ..TlsRules::default() };
+        assert!(older.with(&demand(Some(TlsVersion::Tls13), &[])).is_none());
+        assert!(older.with(&demand(None, &[AES_256])).is_none());
+    }
+
+    #[test]
+    fn no_demand_takes_the_newest_version_away() {
+        assert!(TlsRules::default().with(&demand(None, &[OLD])).is_none());
+        let (one, other) = (demand(None, &[AES_128, OLD]), demand(None, &[AES_256, OLD]));
+        let rules = TlsRules::default().with(&one).unwrap();
+        assert!(rules.with(&other).is_none(), "only the older version would be left");
+        // Where the program itself has none of the newest, there is none to take away.
+        let older = TlsRules { suites: vec![cipher_suite(OLD).unwrap()], ..TlsRules::default() };
+        assert_eq!(older.with(&one).unwrap().names(), [OLD]);
     }
 }

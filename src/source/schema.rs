@@ -154,7 +154,9 @@ impl KindSchema {
                 vec![at(format!("not one of the possible values: write one of {options}"))]
             }
             ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => {
-                vec![at(format!("of the wrong type: write {}", article(kind.as_str())))]
+                let pattern = self.pattern(error.instance_path().as_str());
+                let write = instead(kind.as_str(), error.instance(), pattern);
+                vec![at(format!("of the wrong type: write {write}"))]
             }
             ValidationErrorKind::Pattern { pattern } => {
                 vec![at(format!("does not have the right form: {}", form(pattern)))]
@@ -179,6 +181,12 @@ impl KindSchema {
             }
             other => vec![at(format!("is not valid ({})", other.keyword()))],
         }
+    }
+
+    /// The form of the text that is to stand where a pointer points.
+    fn pattern(&self, pointer: &str) -> Option<&str> {
+        let (parent, name) = pointer.rsplit_once('/')?;
+        properties(&self.schema, parent)?.get(name)?.get("pattern")?.as_str()
     }
 
     /// Says which known field an unknown one resembles.
@@ -323,6 +331,23 @@ fn form(pattern: &str) -> String {
     }
 }
 
+/// What to write in place of a value of another type. Of a number it is known what was meant.
+fn instead(kind: &str, value: &Value, pattern: Option<&str>) -> String {
+    match (kind, value) {
+        ("string", Value::Number(number)) => match pattern {
+            Some(api::DURATION | api::LONG_DURATION)
+                if number.as_u64().is_some_and(|it| (1..100_000).contains(&it)) =>
+            {
+                format!("{number}s")
+            }
+            Some(api::DURATION | api::LONG_DURATION) => form(api::DURATION).replace("write ", ""),
+            _ => format!("it in quotes: \"{number}\""),
+        },
+        ("string", Value::Bool(flag)) => format!("it in quotes: \"{flag}\""),
+        _ => article(kind),
+    }
+}
+
 fn article(kind: &str) -> String {
     match kind {
         "integer" | "array" | "object" => format!("an {kind}"),
@@ -459,6 +484,24 @@ mod tests {
             "spec.trust.caCertificateRefs",
             "at least 1",
         );
+    }
+
+    #[test]
+    fn of_a_number_where_text_belongs_it_is_said_how_to_write_it() {
+        for (spec, field, write) in [
+            (json!({"timeouts": {"request": 60}}), "spec.timeouts.request", "write 60s"),
+            (json!({"timeouts": {"idle": 1.5}}), "spec.timeouts.idle", "write a duration such as"),
+            (json!({"limits": {"requestBody": 1024}}), "spec.limits.requestBody", "\"1024\""),
+            (json!({"rewrite": {"host": true}}), "spec.rewrite.host", "\"true\""),
+            (json!({"rewrite": {"host": []}}), "spec.rewrite.host", "write a string"),
+            (json!({"timeouts": {"request": []}}), "spec.timeouts.request", "write a string"),
+        ] {
+            let metadata = json!({"name": "r"});
+            let policy = json!({"apiVersion": "certmap.dev/v1alpha1", "kind": "RoutePolicy", "metadata": metadata, "spec": spec});
+            let found = PolicySchema::default().check(ObjectKind::RoutePolicy, &policy);
+            let error = found.iter().find(|error| error.field == field).unwrap();
+            assert!(error.message.contains(write), "{error:?}");
+        }
     }
 
     fn bearer(jwks: &Value, further: &Value) -> Value {

@@ -267,6 +267,70 @@ fn a_policy_that_is_well_says_why_its_routes_are_not_carried() {
     one(&own(&mut bench), &["(BackendTLSUnusable)"]);
 }
 
+const AES_128: &str = "TLS_AES_128_GCM_SHA256";
+const AES_256: &str = "TLS_AES_256_GCM_SHA384";
+const OLDER: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+
+fn suites(suites: &[&str]) -> String {
+    format!("tls: {{cipherSuites: [{}]}}", suites.join(", "))
+}
+
+/// And of another namespace, younger, an Ingress for app.test/below, with a policy of this.
+fn with_a_neighbour(spec: &str) -> Bench {
+    let bench = Bench::new();
+    let there = |text: String| text.replace("namespace: web", "namespace: xx");
+    bench.write("below.yaml", &there(ingress("below", "app.test", "/below", "echo")));
+    bench.write("below-service.yaml", &there(service("echo", &[9])));
+    bench.write("below-route.yaml", &there(route_policy("near", "below", spec)));
+    bench
+}
+
+#[test]
+fn no_namespace_takes_the_newest_tls_from_anothers_host_or_shuts_it() {
+    for (ours, theirs, left) in [
+        (&[AES_128, OLDER][..], &[AES_256, OLDER][..], &[AES_128, OLDER][..]),
+        (&[AES_128, OLDER], &[OLDER], &[AES_128, OLDER]),
+        (&[AES_128, AES_256, OLDER], &[AES_128], &[AES_128]),
+    ] {
+        let mut bench = with_a_neighbour(&suites(theirs));
+        bench.route_policy(&suites(ours));
+        let compiled = bench.compile();
+        let host = HostName::parse("app.test");
+        let host = compiled.snapshot.hosts.resolve(host.as_ref()).unwrap();
+        let mut names = host.rules.as_ref().unwrap().names();
+        names.sort();
+        assert_eq!(names, left, "{theirs:?}");
+        assert!(matches!(host.route("/").unwrap().guard, Guard::Open), "{theirs:?}");
+        let is_met = left == theirs;
+        let below = &host.route("/below").unwrap().guard;
+        assert_eq!(matches!(below, Guard::Open), is_met, "{theirs:?}: {below:?}");
+        if !is_met {
+            let parts = ["RoutePolicy xx/near: spec.tls.cipherSuites (Invalid)", "503.96"];
+            one(&said(&compiled), &parts);
+        }
+    }
+}
+
+#[test]
+fn of_a_demand_that_cannot_be_met_whoever_makes_it_is_told() {
+    let mut bench = with_a_neighbour("httpsRedirect: true");
+    bench.route_policy(&suites(&[AES_256]));
+    bench.default = Some(ObjectName::new("web", "all"));
+    bench.write("default.yaml", &default_policy(&suites(&[AES_128])));
+    let findings = bench.findings();
+    let all = "RoutePolicy web/all: spec.tls.cipherSuites (Invalid): no handshake";
+    let near = "RoutePolicy xx/near:  (DefaultUnusable): RoutePolicy web/all: no handshake";
+    assert_eq!(findings.len(), 2, "{findings:#?}");
+    assert!(findings[0].starts_with(all) && findings[1].starts_with(near), "{findings:#?}");
+    assert!(findings.iter().all(|it| it.contains("the routes of Ingress xx/below")));
+    // It is no target of the default one: that says so everywhere.
+    let targets = bench.compile().findings.into_iter().map(|it| it.target);
+    assert_eq!(targets.flatten().collect::<Vec<_>>(), [ObjectName::new("xx", "below")]);
+    // Where the policy itself says nothing of suites, either.
+    bench.write("below-route.yaml", &service("gone", &[]));
+    one(&bench.findings(), &[all]);
+}
+
 #[test]
 fn a_value_that_makes_no_sense_puts_a_policy_out_of_force() {
     let mut bench = Bench::new();
@@ -588,7 +652,7 @@ fn a_slip_of_the_pen_is_told_with_its_line_and_what_to_write() {
     let (ok, text) = validate("httpsRedirect: true");
     assert!(ok, "{text}");
     for (spec, parts) in [
-        ("timeouts: {request: 60}", &["route.yaml:6:", "spec.timeouts.request", "string"][..]),
+        ("timeouts: {request: 60}", &["route.yaml:6:", "spec.timeouts.request", "write 60s"][..]),
         ("timeouts: {request: 0s}", &["spec.timeouts.request", "such as 500ms"]),
         ("limits: {requestBody: 10MB}", &["spec.limits.requestBody", "512Ki or 10Mi"]),
         ("rewrite: {}", &["spec.rewrite", "write host, path or both"]),

@@ -190,6 +190,12 @@ fn a_demand_that_makes_no_sense_shuts_its_routes_and_says_why() {
             "spec.tls.cipherSuites",
             "add TLS_AES_256_GCM_SHA384",
         ),
+        // Nor may its host be left with the older version alone.
+        (
+            "{cipherSuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}",
+            "spec.tls.cipherSuites",
+            "add TLS_AES_256_GCM_SHA384",
+        ),
     ] {
         let site = demanding(&format!("tls: {tls}"));
         let server = site.start();
