@@ -27,7 +27,7 @@ use crate::api::{CLASS_NAME, CONTROLLER_NAME, IDENTITY_ISSUER};
 use crate::compile::{ObjectName, Options, World};
 use crate::proxy::{ListenerSettings, Parts, Proxy, Timeouts};
 use crate::snapshot::{SnapshotStore, TlsRules};
-use crate::source::{Directory, DirectoryWatch, Problem, Scan};
+use crate::source::{Directory, DirectoryWatch, Locator, Problem, Scan};
 use crate::telemetry::{
     AccessLog, Admin, Collector, Destination, Format, Metrics, Shown, Spans, serve,
 };
@@ -282,8 +282,9 @@ fn from_scan(
     store: &mut Option<Arc<SnapshotStore>>,
 ) -> anyhow::Result<()> {
     let problems: Vec<String> = scan.problems.iter().map(ToString::to_string).collect();
+    let locator = Locator::new(directory);
     let place = |finding: &crate::compile::Finding| {
-        let place = directory.locate(&finding.object, &finding.field);
+        let place = locator.locate(&finding.object, &finding.field);
         let place = place.map(|(file, line)| format!("{}:{line}: ", file.display()));
         format!("{}{}", place.unwrap_or_default(), describe(finding))
     };

@@ -1,6 +1,6 @@
 //! `certmap validate`: everything that is wrong with manifests, with file and line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use super::cluster::{AccessArguments, RuleArguments};
 use super::{Output, print, read_cluster};
 use crate::app;
 use crate::compile::{Finding, ObjectRef, Reuse, Severity, compile, lint};
-use crate::source::{Directory, Problem};
+use crate::source::{Locator, Problem};
 
 #[derive(Args, Debug)]
 pub(super) struct ValidateArguments {
@@ -53,7 +53,8 @@ pub(super) fn validate(arguments: &ValidateArguments) -> anyhow::Result<ExitCode
     findings.extend(unreadable);
     findings.extend(lint(&world, &compiled.snapshot, UnixTime::now()));
     let mut entries: Vec<Entry> = problems.into_iter().map(from_problem).collect();
-    entries.extend(findings.into_iter().map(|finding| from_finding(&directories, finding)));
+    let locators: Vec<_> = directories.iter().map(|it| (it.root(), Locator::new(it))).collect();
+    entries.extend(findings.into_iter().map(|finding| from_finding(&locators, finding)));
     entries.sort_by(|a, b| (a.severity, &a.file, a.line).cmp(&(b.severity, &b.file, b.line)));
     let errors = entries.iter().filter(|entry| entry.severity == Severity::Error).count();
     match arguments.output {
@@ -75,12 +76,11 @@ fn from_problem(problem: Problem) -> Entry {
     Entry { severity, file: Some(file), line: Some(line), object, field, reason, message }
 }
 
-fn from_finding(directories: &[Directory], finding: Finding) -> Entry {
+fn from_finding(locators: &[(&Path, Locator<'_>)], finding: Finding) -> Entry {
     let Finding { severity, object, field, reason, message, .. } = finding;
-    let place = directories.iter().find_map(|directory| {
-        let (file, line) = directory.locate(&object, &field)?;
-        let root = directory.root();
-        Some((if file.as_os_str().is_empty() { root.to_owned() } else { root.join(file) }, line))
+    let place = locators.iter().find_map(|(root, locator)| {
+        let (file, line) = locator.locate(&object, &field)?;
+        Some((if file.as_os_str().is_empty() { root.to_path_buf() } else { root.join(file) }, line))
     });
     let (file, line) = place.unzip();
     Entry { severity, file, line, object: Some(object), field, reason, message }

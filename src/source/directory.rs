@@ -112,15 +112,17 @@ impl Directory {
         before != self.files.len()
     }
 
-    /// Where an object's field stands.
-    #[must_use]
-    pub fn locate(&self, object: &ObjectRef, field: &str) -> Option<(PathBuf, usize)> {
-        let (path, _) = self
-            .files
-            .iter()
-            .find(|(_, state)| state.objects.iter().any(|(known, _)| known == object))?;
-        let text = fs::read_to_string(self.root.join(path)).ok()?;
-        manifest::line_of(&text, object, field).map(|line| (path.clone(), line))
+    /// The files that are there, and the objects that were read from each.
+    pub(super) fn objects(
+        &self,
+    ) -> impl Iterator<Item = (&Path, impl Iterator<Item = &ObjectRef>)> {
+        let there = self.files.iter().filter(|(_, state)| state.missing.is_none());
+        there.map(|(path, state)| (&**path, state.objects.iter().map(|(object, _)| object)))
+    }
+
+    /// A file's text.
+    pub(super) fn text(&self, path: &Path) -> io::Result<String> {
+        text(&join(&self.root, path))
     }
 
     /// Whether anything came of it.
@@ -136,7 +138,7 @@ impl Directory {
             field: String::new(),
             message,
         };
-        let text = match text(&join(&self.root, &path)) {
+        let text = match self.text(&path) {
             Ok(text) => text,
             Err(error) => return self.unread(&path, stamp, problem(1, error.to_string()), true),
         };

@@ -1,10 +1,12 @@
 //! One file's text → the objects in it.
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::document::{Documents, Step, SyntaxError, steps, values};
+use super::document::{Step, SyntaxError, steps, values};
+use super::lines::Lines;
 use super::reading::{Reading, salvage, typed};
 use super::schema::{PolicySchema, distance};
 use crate::api::GROUP;
@@ -35,14 +37,13 @@ pub(super) fn read(
     text: &str,
     schema: &PolicySchema,
 ) -> Result<(Vec<Reading>, Vec<ReadProblem>), ReadProblem> {
-    let documents = OnceCell::new();
+    let lines = OnceCell::new();
     let (mut readings, mut problems) = (Vec::new(), Vec::new());
     for (index, value) in values(text).enumerate() {
         for (path, value) in flatten(value?, Vec::new()) {
             let line = |field: &str| {
-                let documents = documents.get_or_init(|| Documents::parse(text).ok());
                 let path = [path.clone(), steps(field)].concat();
-                documents.as_ref().map_or(1, |documents| documents.line(index, &path))
+                lines.get_or_init(|| Lines::of(text)).line(index, &path)
             };
             let located =
                 |problem: ReadProblem| ReadProblem { line: line(&problem.field), ..problem };
@@ -54,15 +55,31 @@ pub(super) fn read(
     Ok((readings, problems))
 }
 
-/// The line of an object's field.
-pub(super) fn line_of(text: &str, object: &ObjectRef, field: &str) -> Option<usize> {
-    let all = values(text).map_while(Result::ok).enumerate().flat_map(|(index, value)| {
-        flatten(value, Vec::new()).into_iter().map(move |(path, value)| (index, path, value))
-    });
-    let mut found = all
-        .filter(|(_, _, value)| matches!(meant(value), Ok(Meant::This(found) | Meant::Almost(found, _)) if found == *object));
-    let (index, path, _) = found.next()?;
-    Some(Documents::parse(text).ok()?.line(index, &[path, steps(field)].concat()))
+/// Where each object of a text stands, and each of its fields.
+pub(super) struct Places {
+    /// Their documents, and the paths to them there.
+    objects: HashMap<ObjectRef, (usize, Vec<Step>)>,
+    lines: Lines,
+}
+
+impl Places {
+    pub(super) fn of(text: &str) -> Self {
+        let mut objects = HashMap::new();
+        for (index, value) in values(text).map_while(Result::ok).enumerate() {
+            for (path, value) in flatten(value, Vec::new()) {
+                if let Ok(Meant::This(object) | Meant::Almost(object, _)) = meant(&value) {
+                    objects.entry(object).or_insert((index, path));
+                }
+            }
+        }
+        Self { objects, lines: Lines::of(text) }
+    }
+
+    /// The line of an object's field.
+    pub(super) fn line(&self, object: &ObjectRef, field: &str) -> Option<usize> {
+        let (index, path) = self.objects.get(object)?;
+        Some(self.lines.line(*index, &[path.clone(), steps(field)].concat()))
+    }
 }
 
 /// The objects of a document: itself, or the items of a list.

@@ -7,6 +7,8 @@
 mod cluster;
 mod directory;
 mod document;
+mod lines;
+mod locator;
 mod manifest;
 mod problem;
 mod reading;
@@ -15,5 +17,6 @@ mod watch;
 
 pub use cluster::{Scope, Update, read_cluster, watch_cluster};
 pub use directory::{Directory, Scan};
+pub use locator::Locator;
 pub use problem::Problem;
 pub use watch::DirectoryWatch;

@@ -101,6 +101,34 @@ fn validate_names_file_line_field_and_remedy() {
     assert!(!ok && text.contains("slip.yaml:5: error"), "a single file: {text}");
 }
 
+const SLIP: &str = "apiVersion: certmap.dev/v1alpha1\nkind: RoutePolicy\nmetadata: {name: slip, namespace: web}\nspec: {targetRef: []}\n";
+
+#[test]
+fn what_is_nested_without_end_is_one_error_and_the_other_files_count() {
+    let site = Site::with_alice(NEGOTIATE);
+    site.write("slip.yaml", &SLIP.replace("slip", "other"));
+    for opening in ["- ", "[", "{a: ", "? "] {
+        // What is wrong before it has a line that is looked for.
+        site.write("deep.yaml", &format!("{SLIP}---\n{}\n", opening.repeat(100_000)));
+        for (arguments, place) in [
+            (&["validate"][..], "deep.yaml:6: error: not valid YAML: "),
+            (
+                &["explain", "--no-cert", "--host", "app.test", "--manifests"],
+                "deep.yaml:6: not valid YAML: ",
+            ),
+        ] {
+            let (_, text) = certmap(arguments, &site.manifests());
+            assert!(text.contains(place), "{opening}{arguments:?}: {text}");
+        }
+        let (_, text) = certmap(&["validate"], &site.manifests());
+        assert_eq!(text.matches("deep.yaml:").count(), 1, "{text}");
+        assert!(
+            text.contains("slip.yaml:4: error: RoutePolicy web/other: spec.targetRef"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn explain_gives_the_servers_answer_and_its_reasons() {
     let site = Site::with_alice(REQUIRE);

@@ -75,6 +75,10 @@ fn a_broken_file_keeps_what_was_and_says_where_it_is_broken() {
         (good.trim_end().to_owned(), &["policy.yaml:", "half-written"]),
         (String::new(), &["policy.yaml:1:", "the file is empty"]),
         (
+            format!("{}---\n{}\n", good.replace("sslFlags:", "sslFlag:"), "- ".repeat(100_000)),
+            &["policy.yaml:", "not valid YAML: nested too deeply"],
+        ),
+        (
             good.replace("[Ssl, SslNegotiateCert, SslRequireCert]", "[SslRequireCert]"),
             &["policy.yaml:6:", "spec.sslFlags", "only with SslNegotiateCert"],
         ),
