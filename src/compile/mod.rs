@@ -143,8 +143,8 @@ pub fn compile(
     let policies = policies_of(&shares);
     let externals = external::externals(&policies, &mut backends);
     findings.extend(externals.findings);
-    let (ticket_keys, problem) = ticket_keys(world, options, previous.ticket_keys.as_ref());
-    findings.extend(problem);
+    let (ticket_keys, problems) = ticket_keys(world, options, previous.ticket_keys.as_ref());
+    findings.extend(problems);
     findings.sort();
     findings.dedup();
     let (table, mut tls, kept_tls) =

@@ -23,9 +23,6 @@ const TIME: usize = 8;
 const HEAD: usize = NAME + TIME;
 /// Of AES-GCM.
 const NONCE: usize = 12;
-/// Fewer octets are no secret.
-const SHORTEST: usize = 32;
-
 /// The keys, the one that seals first.
 pub struct TicketKeys(Vec<TicketKey>);
 
@@ -47,6 +44,9 @@ pub struct Opened {
 pub type TicketId = [u8; NONCE];
 
 impl TicketKeys {
+    /// Fewer octets are no secret.
+    pub const SHORTEST: usize = 32;
+
     /// From secrets, the one that seals first. None where one of them is shorter than 32 octets, or there is none.
     #[must_use]
     pub fn new(secrets: &[&[u8]]) -> Option<Self> {
@@ -98,7 +98,7 @@ impl TicketKeys {
 
 impl TicketKey {
     fn new(secret: &[u8]) -> Option<Self> {
-        if secret.len() < SHORTEST {
+        if secret.len() < TicketKeys::SHORTEST {
             return None;
         }
         let secret = Salt::new(HKDF_SHA256, b"certmap TLS tickets").extract(secret);

@@ -21,6 +21,9 @@ use crate::compile::ObjectName;
 
 /// Who made a Secret.
 pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Set to "true" where somebody made the Secret for certmap to fill. (A chart cannot write another name than Helm's into
+/// the other label.)
+pub(super) const MADE_FOR: &str = "certmap.dev/managed-keys";
 pub(super) const CURRENT: &str = "current.key";
 pub(super) const NEXT: &str = "next.key";
 pub(super) const PREVIOUS: &str = "previous.key";
@@ -87,7 +90,10 @@ pub async fn keep_keys(
 pub(super) enum Step {
     Nothing,
     Create(Secret),
+    /// The keys move up.
     Replace(Secret),
+    /// They stay where they are, and those that cannot be used are made anew or go.
+    Mend(Secret),
 }
 
 impl KeyKind {
@@ -119,6 +125,7 @@ impl KeyKind {
             Step::Replace(secret) => {
                 api.replace(&name.name, &params, secret).await.map(|_| "moved up by one")
             }
+            Step::Mend(secret) => api.replace(&name.name, &params, secret).await.map(|_| "mended"),
         };
         match outcome {
             // Somebody else was quicker: the next look will tell.
@@ -141,19 +148,25 @@ impl KeyKind {
         }
         let rotated = metadata.annotations.as_ref().and_then(|all| all.get(self.rotated_at));
         let rotated = rotated.and_then(|text| text.parse::<Timestamp>().ok());
-        let is_due =
-            rotated.is_none_or(|at| now.duration_since(at).unsigned_abs() >= period && at <= now);
-        if !is_due && self.usable(there, CURRENT).is_some() {
-            return Ok(Step::Nothing);
+        // A time further ahead than that is of a clock that went wrong: waited for, it might never come.
+        let is_due = rotated.is_none_or(|at| now.duration_since(at).unsigned_abs() >= period);
+        if is_due || self.usable(there, CURRENT).is_none() {
+            return self.moved_up(there.clone(), now).map(Step::Replace);
         }
-        self.moved_up(there.clone(), now).map(Step::Replace)
+        let is_there = |at: &str| there.data.as_ref().is_some_and(|data| data.contains_key(at));
+        let is_well = self.usable(there, NEXT).is_some()
+            && self.usable(there, PREVIOUS).is_some() == is_there(PREVIOUS);
+        if is_well { Ok(Step::Nothing) } else { self.mended(there.clone()).map(Step::Mend) }
     }
 
-    /// Whether certmap made it, as one of this kind.
+    /// Whether certmap made it, or it was made for certmap, as one of this kind.
     fn made(&self, secret: &Secret) -> bool {
-        let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+        let says = |label: &str, word: &str| {
+            let labels = secret.metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(label)).is_some_and(|it| it == word)
+        };
         let type_ = secret.type_.as_deref().unwrap_or(self.type_);
-        label.is_some_and(|by| by == FIELD_MANAGER) && type_ == self.type_
+        (says(MANAGED_BY, FIELD_MANAGER) || says(MADE_FOR, "true")) && type_ == self.type_
     }
 
     fn first(&self, name: &ObjectName, now: Timestamp) -> Result<Secret, NoKey> {
@@ -168,6 +181,21 @@ impl KeyKind {
         };
         let type_ = Some(self.type_.to_owned());
         Ok(Secret { metadata, data: Some(data), type_, ..Secret::default() })
+    }
+
+    /// What is to be the next key has to be known before it is the current one.
+    fn mended(&self, mut secret: Secret) -> Result<Secret, NoKey> {
+        let next = match self.usable(&secret, NEXT) {
+            Some(next) => next.clone(),
+            None => ByteString((self.fresh)()?),
+        };
+        let is_previous_usable = self.usable(&secret, PREVIOUS).is_some();
+        let data = secret.data.get_or_insert_default();
+        data.insert(NEXT.to_owned(), next);
+        if !is_previous_usable {
+            data.remove(PREVIOUS);
+        }
+        Ok(secret)
     }
 
     fn moved_up(&self, mut secret: Secret, now: Timestamp) -> Result<Secret, NoKey> {
@@ -272,11 +300,6 @@ mod tests {
         let mut secret = created();
         let bad = ByteString(b"spoilt".to_vec());
         secret.data.as_mut().unwrap().insert(NEXT.to_owned(), bad.clone());
-        assert_eq!(
-            KIND.step(&name(), Some(&secret), at(1), PERIOD),
-            Ok(Step::Nothing),
-            "it does not sign yet"
-        );
         let Ok(Step::Replace(then)) = KIND.step(&name(), Some(&secret), at(61), PERIOD) else {
             panic!("not replaced")
         };
@@ -289,9 +312,61 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_read_is_long_ago_and_one_to_come_is_waited_for() {
+    fn a_spoilt_key_that_is_not_the_current_one_is_mended_at_once_and_nothing_moves() {
+        let first = created();
+        let bad = || ByteString(b"spoilt".to_vec());
+        let rotated_at = |secret: &Secret| secret.metadata.annotations.clone();
+        for (spoil, expected) in [
+            (Some((NEXT, Some(bad()))), true),
+            (Some((NEXT, None)), true),
+            (Some((PREVIOUS, Some(bad()))), true),
+            (None, false),
+        ] {
+            let mut secret = first.clone();
+            let data = secret.data.as_mut().unwrap();
+            match spoil.clone() {
+                Some((at, Some(key))) => drop(data.insert(at.to_owned(), key)),
+                Some((at, None)) => drop(data.remove(at)),
+                None => {}
+            }
+            let step = KIND.step(&name(), Some(&secret), at(1), PERIOD);
+            let Ok(Step::Mend(mended)) = step else {
+                assert!(!expected && step == Ok(Step::Nothing), "{spoil:?}");
+                continue;
+            };
+            assert!(expected, "{spoil:?}");
+            assert_eq!(key(&mended, CURRENT), key(&first, CURRENT));
+            assert_eq!(rotated_at(&mended), rotated_at(&first));
+            assert!(KIND.usable(&mended, NEXT).is_some() && key(&mended, PREVIOUS).is_none());
+            if spoil.is_some_and(|(at, _)| at == PREVIOUS) {
+                assert_eq!(key(&mended, NEXT), key(&first, NEXT), "the other one stays");
+            }
+            assert_eq!(KIND.step(&name(), Some(&mended), at(1), PERIOD), Ok(Step::Nothing));
+        }
+    }
+
+    #[test]
+    fn an_empty_secret_that_was_made_for_certmap_gets_its_first_keys() {
         let mut secret = created();
-        assert_eq!(KIND.step(&name(), Some(&secret), at(-9999), PERIOD), Ok(Step::Nothing));
+        (secret.data, secret.metadata.annotations) = (None, None);
+        let by_helm = (MANAGED_BY.to_owned(), "Helm".to_owned());
+        secret.metadata.labels = Some([by_helm, (MADE_FOR.to_owned(), "true".to_owned())].into());
+        let Ok(Step::Replace(first)) = KIND.step(&name(), Some(&secret), at(1), PERIOD) else {
+            panic!("not replaced")
+        };
+        assert!(KIND.usable(&first, CURRENT).is_some() && KIND.usable(&first, NEXT).is_some());
+        assert!(key(&first, PREVIOUS).is_none());
+        assert_eq!(KIND.step(&name(), Some(&first), at(2), PERIOD), Ok(Step::Nothing));
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_read_or_is_far_ahead_counts_as_long_ago_and_a_near_one_is_waited_for()
+    {
+        let mut secret = created();
+        assert_eq!(KIND.step(&name(), Some(&secret), at(-59), PERIOD), Ok(Step::Nothing));
+        let ahead = KIND.step(&name(), Some(&secret), at(-60), PERIOD);
+        let Ok(Step::Replace(moved)) = ahead else { panic!("a clock that went wrong") };
+        assert_eq!(KIND.step(&name(), Some(&moved), at(-60), PERIOD), Ok(Step::Nothing));
         secret.metadata.annotations = None;
         assert!(matches!(KIND.step(&name(), Some(&secret), at(1), PERIOD), Ok(Step::Replace(_))));
     }

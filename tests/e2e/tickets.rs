@@ -74,7 +74,7 @@ fn tickets_are_taken_by_every_replica_before_and_after_their_keys_changed() {
     all_resume(&own, &pods, connect);
     let first = secret();
     assert_eq!(first["type"], "certmap.dev/ticket-keys");
-    assert_eq!(first["metadata"]["labels"]["app.kubernetes.io/managed-by"], "certmap");
+    assert_eq!(first["metadata"]["labels"]["certmap.dev/managed-keys"], "true");
     let moved = |from: &Value| {
         let (from, next) = (from["data"]["current.key"].clone(), from["data"]["next.key"].clone());
         eventually("the next key", || {
@@ -101,7 +101,7 @@ fn tickets_are_taken_by_every_replica_before_and_after_their_keys_changed() {
     }
     // What somebody else made stays as it is.
     let patch = format!(
-        r#"{{"metadata": {{"labels": {{"app.kubernetes.io/managed-by": null}}, "annotations": {{"{ROTATED_AT}": "2000-01-01T00:00:00Z"}}}}}}"#
+        r#"{{"metadata": {{"labels": {{"certmap.dev/managed-keys": null}}, "annotations": {{"{ROTATED_AT}": "2000-01-01T00:00:00Z"}}}}}}"#
     );
     own.namespace.kubectl(&["patch", "secret", "tickets-tickets", "-p", &patch]);
     let before = secret()["data"].clone();

@@ -325,9 +325,17 @@ fn keys_move_up_and_tickets_with_them() {
         assert!(resumed(), "by the previous key");
         one.edit("tickets.yaml", &ticket_keys("7", "8", "9"));
         assert_eq!([resumed(), resumed()], [false, true]);
+        // One that is spoilt is left out by itself, unless it is the one that seals.
+        let spoilt = |keys: &str, of: &str| keys.replace(&of.repeat(32), "short");
+        one.edit("tickets.yaml", &spoilt(&ticket_keys("4", "7", "5"), "5"));
+        one.said(&["TicketKeyIgnored", "next.key has fewer than 32 octets"]);
+        assert_eq!([resumed(), resumed()], [true, true], "by the previous key, and by the current");
+        one.edit("tickets.yaml", &spoilt(&ticket_keys("7", "6", "4"), "6"));
+        one.said(&["TicketKeyIgnored", "previous.key has fewer than 32 octets"]);
+        assert_eq!([resumed(), resumed()], [true, true], "by the next key, and by the current");
         // What cannot be read changes nothing; what is gone is gone.
-        one.edit("tickets.yaml", &ticket_keys("7", "8", "9").replace(&"7".repeat(32), "short"));
-        one.said(&["TicketKeysUnusable", "fewer than 32 octets"]);
+        one.edit("tickets.yaml", &spoilt(&ticket_keys("7", "8", "9"), "7"));
+        one.said(&["TicketKeysUnusable", "current.key has fewer than 32 octets"]);
         assert!(resumed());
         one.delete("tickets.yaml");
         assert!(!resumed());
