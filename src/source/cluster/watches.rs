@@ -155,9 +155,10 @@ impl Watches {
     /// What is wrong with each kind.
     pub(super) fn failing(&self) -> BTreeMap<ObjectKind, String> {
         let failing = self.states.iter().filter_map(|state| {
-            let (failure, _) =
-                state.failing.as_ref().filter(|_| !(state.optional && state.is_done()))?;
-            Some((state.watched.kind, failure.sentence.clone()))
+            let (failure, _) = state.failing.as_ref()?;
+            // Done without. What was listed once is in force, and goes stale.
+            let is_done_without = state.optional && failure.denied && !state.listed;
+            (!is_done_without).then(|| (state.watched.kind, failure.sentence.clone()))
         });
         failing.collect()
     }
@@ -276,4 +277,38 @@ fn failure(watched: &Watched, error: &watcher::Error) -> Failure {
 fn deepest(error: &dyn std::error::Error) -> String {
     let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
     causes.by_ref().last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(optional: bool, denied: bool, listed: bool) -> bool {
+        let watched = Watched::of(ObjectKind::ReferenceGrant).unwrap();
+        let sentence = "referencegrants may not be listed and watched: grant it".to_owned();
+        let state = State {
+            watched,
+            scope: String::new(),
+            only: None,
+            optional,
+            started: true,
+            listed,
+            #[expect(clippy::disallowed_methods, reason = "it failed now")]
+            failing: Some((Failure { sentence, denied }, Instant::now())),
+        };
+        let watches = Watches { streams: SelectAll::new(), states: vec![state] };
+        watches.failing().contains_key(&ObjectKind::ReferenceGrant)
+    }
+
+    #[test]
+    fn only_of_what_is_done_without_nothing_is_said() {
+        for listed in [false, true] {
+            for denied in [false, true] {
+                assert!(failing(false, denied, listed), "{denied} {listed}");
+            }
+            assert!(failing(true, false, listed), "{listed}");
+        }
+        assert!(!failing(true, true, false));
+        assert!(failing(true, true, true), "it was listed, and its right is gone");
+    }
 }
