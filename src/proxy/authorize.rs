@@ -18,8 +18,8 @@ use crate::auth::{Answers, Credentials, Question, RequestHead};
 use crate::lookup::Lookups;
 use crate::policy::{Decision, Permit, Subject, Trace, decide};
 use crate::snapshot::{
-    Backend, HostName, PathPattern, Route, RouteSettings, Snapshot, VirtualHost, canonical,
-    unambiguous,
+    Backend, ClientCertificateTerms, HostName, PathPattern, Route, RouteSettings, Snapshot,
+    VirtualHost, canonical, unambiguous,
 };
 
 /// A policy asks the directory about the certificate, and then one of its modules asks for one thing; more is a fault.
@@ -96,7 +96,7 @@ impl Case {
     pub(super) fn published_keys(&self, snapshot: &Snapshot, method: &Method) -> Option<Arc<str>> {
         let asked =
             matches!(*method, Method::GET | Method::HEAD) && canonical(&self.path) == KEYS_PATH;
-        let host = snapshot.hosts.resolve(Some(&self.host)).filter(|_| asked)?;
+        let host = asked.then(|| snapshot.hosts.resolve(Some(&self.host))).flatten()?;
         let is_proven = self.connection.tls.is_some() && self.is_strong_enough(host);
         host.keys.clone().filter(|_| is_proven)
     }
@@ -107,15 +107,13 @@ impl Case {
         snapshot: &'s Snapshot,
     ) -> Result<(&'s PathPattern, &'s Route), Rejection> {
         let sni = self.connection.tls.as_ref().and_then(|tls| tls.sni.as_ref());
-        let handshake = sni.map(|sni| snapshot.terms(Some(sni))).unwrap_or_default();
-        let wanted = snapshot.terms(Some(&self.host));
-        if !self.connection.carries(&self.host, &wanted, &handshake) {
+        let host = snapshot.hosts.resolve(Some(&self.host));
+        let nothing = ClientCertificateTerms::default();
+        let wanted = host.map_or(&nothing, |host| &*host.terms);
+        if !self.connection.carries(&self.host, wanted, |sni| snapshot.terms(Some(sni))) {
             return Err(Rejection::misdirected(sni == Some(&self.host)));
         }
-        let host = snapshot
-            .hosts
-            .resolve(Some(&self.host))
-            .ok_or_else(|| Rejection::not_found("no such host"))?;
+        let host = host.ok_or_else(|| Rejection::not_found("no such host"))?;
         if !self.is_strong_enough(host) {
             return Err(Rejection::too_weak(sni == Some(&self.host)));
         }

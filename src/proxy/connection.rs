@@ -165,19 +165,19 @@ impl Connection {
         self.tls.as_ref()?.certificate.as_deref()
     }
 
-    /// Whether a request for a host whose terms are `wanted` may come over this connection; `handshake` are the terms
-    /// that SNI stands for now.
+    /// Whether a request for a host whose terms are `wanted` may come over this connection; `now` says what terms a name of
+    /// SNI stands for now.
     pub(super) fn carries(
         &self,
         host: &HostName,
         wanted: &ClientCertificateTerms,
-        handshake: &ClientCertificateTerms,
+        now: impl FnOnce(&HostName) -> Arc<ClientCertificateTerms>,
     ) -> bool {
         let Some(tls) = &self.tls else { return true };
         if wanted.asks && (!tls.asked || tls.sni.is_none()) {
             return false;
         }
-        tls.sni.as_ref().is_none_or(|sni| sni == host || wanted.same(handshake))
+        tls.sni.as_ref().is_none_or(|sni| sni == host || wanted.same(&now(sni)))
     }
 
     /// One request's client takes nothing of its answer. The connection is cut, but not under requests that still move:

@@ -109,8 +109,12 @@ pub(super) fn is_forwarded(name: &HeaderName) -> bool {
     NAMES.contains(&&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// So many fields a request gets: room for them is made at once.
+const USUAL: usize = 12;
+
 /// Says it anew.
 pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
+    headers.reserve(USUAL);
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value);
@@ -118,7 +122,7 @@ pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
     };
     let text = |text: String| HeaderValue::try_from(text).ok();
     let mut way = arrival.way();
-    let client = way.next().and_then(|address| text(address.to_string()));
+    let client = way.next().and_then(shown);
     let listed = way.next().map(|proxy| {
         let client = arrival.origin.client.ip().to_canonical();
         way.fold(format!("{client}, {proxy}"), |listed, proxy| format!("{listed}, {proxy}"))
@@ -126,7 +130,14 @@ pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
     set(FORWARDED_FOR, listed.map_or_else(|| client.clone(), text));
     set(REAL_IP, client);
     set(FORWARDED_PROTO, Some(HeaderValue::from_static(arrival.scheme())));
-    set(FORWARDED_PORT, Some(HeaderValue::from(arrival.port())));
+    set(
+        FORWARDED_PORT,
+        Some(match arrival.port() {
+            80 => HeaderValue::from_static("80"),
+            443 => HeaderValue::from_static("443"),
+            port => HeaderValue::from(port),
+        }),
+    );
     if arrival.forwarded {
         set(header::FORWARDED, text(arrival.forwarded()));
     }
@@ -136,6 +147,30 @@ pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
     if let Some(trace) = &arrival.trace {
         trace.set(headers);
     }
+}
+
+/// An address as text. Every request has one.
+fn shown(address: IpAddr) -> Option<HeaderValue> {
+    let IpAddr::V4(address) = address else {
+        return HeaderValue::try_from(address.to_string()).ok();
+    };
+    let (mut text, mut length) = ([0; 15], 0);
+    let mut put = |octet: u8| {
+        if let Some(place) = text.get_mut(length) {
+            (*place, length) = (octet, length + 1);
+        }
+    };
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            put(b'.');
+        }
+        for power in [100, 10, 1] {
+            if octet >= power || power == 1 {
+                put(b'0' + octet / power % 10);
+            }
+        }
+    }
+    HeaderValue::from_bytes(text.get(..length)?).ok()
 }
 
 #[cfg(test)]
@@ -246,5 +281,15 @@ mod tests {
         for name in ["accept", "host", "origin", "referer", "via"] {
             assert!(!is_forwarded(&HeaderName::from_static(name)), "{name}");
         }
+    }
+    #[test]
+    fn addresses_are_written_as_everywhere() {
+        for octet in 0..=255 {
+            for address in [[octet, 0, 10, 255], [1, octet, 99, 100]] {
+                let address = IpAddr::from(address);
+                assert_eq!(shown(address).unwrap(), address.to_string());
+            }
+        }
+        assert_eq!(shown("2001:db8::1".parse().unwrap()).unwrap(), "2001:db8::1");
     }
 }

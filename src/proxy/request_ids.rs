@@ -29,8 +29,14 @@ impl RequestIds {
     }
 
     pub(super) fn name(&self, number: u64) -> HeaderValue {
-        let id = format!("{:016x}{number:016x}", self.prefix);
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        let mut left = u128::from(self.prefix) << 64 | u128::from(number);
+        let mut id = [0; 32];
+        for digit in id.iter_mut().rev() {
+            let value = (left & 0xF) as u8;
+            *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+            left >>= 4;
+        }
+        HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
     }
 
     /// For a trace that begins with this request, and for a span. Neither is 0, which would be none.
@@ -59,5 +65,6 @@ mod tests {
         assert_ne!(one.name(numbers[0]), one.name(numbers[1]));
         assert_ne!(one.trace(numbers[0]), one.trace(numbers[1]));
         assert_ne!(one.name(1), other.name(1));
+        assert_eq!(one.name(0xAF), format!("{:016x}00000000000000af", one.prefix));
     }
 }

@@ -34,12 +34,12 @@ pub(super) fn is_websocket<B: Body>(request: &Request<B>) -> bool {
     if extended_connect::of(request).is_some() {
         return true;
     }
-    let mut options = connection_options(request.headers());
     request.method() == Method::GET
         && request.version() == Version::HTTP_11
-        && request.body().is_end_stream()
         && names_websocket(request.headers())
-        && options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        && request.body().is_end_stream()
+        && connection_options(request.headers())
+            .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Whether a response switches to something that was not asked for.

@@ -33,6 +33,9 @@ pub fn canonical(path: &str) -> Cow<'_, str> {
 /// # Errors
 /// Two readers could take it for different paths.
 pub fn unambiguous(path: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
+    if is_plain(path) {
+        return Ok(Cow::Borrowed(path));
+    }
     let mut rest = path.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
@@ -59,6 +62,20 @@ pub fn unambiguous(path: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
         return Err(AmbiguousPath("escapes that are not UTF-8"));
     }
     Ok(canonical)
+}
+
+/// Whether a single look is enough, as for most: nothing is escaped, no segment is empty or begins with a dot.
+fn is_plain(path: &str) -> bool {
+    let mut before = b'/';
+    let Some(rest) = path.strip_prefix('/') else { return false };
+    rest.bytes().all(|octet| {
+        let begins = std::mem::replace(&mut before, octet) == b'/';
+        match octet {
+            b'/' | b'.' => !begins,
+            b'-' | b'_' | b'~' => true,
+            _ => octet.is_ascii_alphanumeric(),
+        }
+    })
 }
 
 fn check(octet: u8) -> Result<(), AmbiguousPath> {
@@ -150,6 +167,18 @@ mod tests {
             let once = canonical(&path).into_owned();
             if unambiguous(&path).is_ok() {
                 prop_assert_eq!(unambiguous(&once).unwrap(), once.clone());
+            }
+        }
+
+        #[test]
+        fn what_one_look_is_enough_for_says_the_same_to_all(path in "/[a-z%2eEfF0-9/.;é~_-]{0,20}") {
+            if is_plain(&path) {
+                let segments: Vec<&str> = path.split('/').skip(1).collect();
+                let empty = |(at, segment): (usize, &&str)| segment.is_empty() && at + 1 < segments.len();
+                prop_assert!(!segments.iter().enumerate().any(empty));
+                prop_assert!(!segments.iter().any(|segment| segment.starts_with('.')));
+                prop_assert!(!path.contains(['%', ';', 'é']));
+                prop_assert_eq!(canonical(&path), path.clone());
             }
         }
 

@@ -61,6 +61,28 @@ pub struct VirtualHost {
     /// The public keys that its policies publish, as a JWK set.
     pub keys: Option<Arc<str>>,
     routes: HashMap<PathPattern, Route>,
+    exact: Lengths,
+    prefixes: Lengths,
+}
+
+/// How long the paths of some patterns are: most others need no look into the table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lengths(u128);
+
+impl Lengths {
+    fn bit(length: usize) -> u128 {
+        1 << length.min(127)
+    }
+
+    fn have(self, path: &str) -> bool {
+        self.0 & Self::bit(path.len()) != 0
+    }
+}
+
+impl<'p> FromIterator<&'p str> for Lengths {
+    fn from_iter<I: IntoIterator<Item = &'p str>>(paths: I) -> Self {
+        Self(paths.into_iter().fold(0, |all, path| all | Self::bit(path.len())))
+    }
 }
 
 impl VirtualHost {
@@ -78,7 +100,16 @@ impl VirtualHost {
         let policies = routes.values().flat_map(|route| route.guard.policies());
         let keys = key_set(policies.map(|policy| &**policy).filter(publishes));
         let keys = keys.map(|keys| format!("{keys}\n").into());
-        Self { pattern, terms, rules: None, policed, keys, routes }
+        let exact = routes.keys().filter_map(|pattern| match pattern {
+            PathPattern::Exact(path) => Some(&**path),
+            PathPattern::Prefix(_) => None,
+        });
+        let prefixes = routes.keys().filter_map(|pattern| match pattern {
+            PathPattern::Exact(_) => None,
+            PathPattern::Prefix(path) => Some(&**path),
+        });
+        let (exact, prefixes) = (exact.collect(), prefixes.collect());
+        Self { pattern, terms, rules: None, policed, keys, routes, exact, prefixes }
     }
 
     /// The route of a canonical path: the exact one, else the one with the longest prefix.
@@ -90,12 +121,16 @@ impl VirtualHost {
     /// The same, and the pattern that the path matched.
     #[must_use]
     pub fn matched(&self, path: &str) -> Option<(&PathPattern, &Route)> {
-        if let Some(found) = self.routes.get_key_value(&PathPattern::Exact(path.into())) {
+        let find = |pattern: PathPattern| self.routes.get_key_value(&pattern);
+        let exact = self.exact.have(path).then(|| find(PathPattern::Exact(path.into())));
+        if let Some(found) = exact.flatten() {
             return Some(found);
         }
         let mut prefix = path.trim_end_matches('/');
         loop {
-            if let Some(found) = self.routes.get_key_value(&PathPattern::Prefix(prefix.into())) {
+            let found =
+                self.prefixes.have(prefix).then(|| find(PathPattern::Prefix(prefix.into())));
+            if let Some(found) = found.flatten() {
                 return Some(found);
             }
             prefix = prefix.rsplit_once('/')?.0;
@@ -147,6 +182,18 @@ mod tests {
         ] {
             assert_eq!(find(path).as_deref(), Some(expected), "{path}");
         }
+    }
+
+    #[test]
+    fn the_longest_paths_are_found_too() {
+        let long = format!("/{}", "a".repeat(300));
+        let host = host(&[(&long, false), (&format!("{long}/b"), true)]);
+        for (path, found) in [("", true), ("/x", true), ("/b", true), ("b", false)]
+            .map(|(rest, found)| (format!("{long}{rest}"), found))
+        {
+            assert_eq!(host.route(&path).is_some(), found, "{path}");
+        }
+        assert!(host.route(&"/a".repeat(150)).is_none());
     }
 
     #[test]

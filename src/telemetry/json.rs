@@ -1,11 +1,13 @@
-//! Access records as JSON, one object on a line.
+//! Access records as JSON, one object on a line. Every request writes one: it is put together by hand, for a serializer and
+//! the formatting of its values cost several times as much.
 
-use std::fmt::Display;
+use std::cell::Cell;
+use std::fmt::{Display, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
 
 use super::record::{AccessRecord, Event, lossy};
 use crate::auth::Principal;
@@ -15,150 +17,255 @@ const LONGEST_VALUE: usize = 4096;
 /// Most lines are shorter.
 const USUAL_LINE: usize = 1024;
 
-/// What is written; what is not known is left out.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(serialize_with = "milliseconds")]
-    time: Timestamp,
-    event: &'static str,
-    #[serde(serialize_with = "shown")]
-    client_ip: IpAddr,
-    client_port: u16,
-    #[serde(serialize_with = "shown")]
-    server_ip: IpAddr,
-    server_port: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<&'static str>,
-    protocol: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    referer: Option<&'a str>,
-    status: u16,
-    substatus: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mechanism: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mapping: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate_serial: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate_subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backend: Option<SocketAddr>,
-    bytes_sent: u64,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "each_cut")]
-    trace: &'a [String],
+/// A name of ours, with what stands around it.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
 }
 
-/// The line, newline included. Control characters are escaped by the format itself.
+/// The line, newline included; what is not known is left out. Control characters are escaped.
 pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
-    let (host, code) = (lossy(record.host.as_ref()), record.shown_code());
-    let (agent, referer) = (lossy(record.user_agent.as_ref()), lossy(record.referer.as_ref()));
-    let (request_id, peer) = (lossy(record.request_id.as_ref()), record.certificate.as_deref());
-    let fields = Line {
-        time: record.time,
-        event: match record.event {
+    let mut line = Line::begin(record.time);
+    line.plain(
+        key!("event"),
+        match record.event {
             Event::Request => "request",
             Event::Handshake => "handshakeFailed",
         },
-        client_ip: record.client.ip().to_canonical(),
-        client_port: record.client.port(),
-        server_ip: record.local.ip().to_canonical(),
-        server_port: record.local.port(),
-        tls: record.tls,
-        protocol: record.protocol,
-        method: record.method.as_ref().map(Method::as_str),
-        host: text(host.as_deref()),
-        path: text(Some(record.path())),
-        query: cut(record.query()),
-        user_agent: cut(agent.as_deref()),
-        referer: cut(referer.as_deref()),
-        status: record.status,
-        substatus: record.substatus,
-        code: code.as_deref(),
-        user: cut(record.user.as_ref().map(Principal::name)),
-        mechanism: record.mechanism,
-        policy: record.policy.as_deref(),
-        mapping: record.mapping.as_deref(),
-        certificate_serial: cut(peer.map(|peer| &*peer.serial)),
-        certificate_subject: cut(peer.map(|peer| &*peer.subject_text)),
-        reason: cut(record.reason.as_deref()),
-        request_id: text(request_id.as_deref()),
-        trace_id: record.trace_id.as_deref(),
-        backend: record.backend,
-        bytes_sent: record.bytes_sent,
-        duration_ms: record.duration.as_secs_f64() * 1000.0,
-        trace: &record.trace,
-    };
-    let mut line = Vec::with_capacity(USUAL_LINE);
-    // Neither can a vector refuse, nor has a record a key that is no string.
-    if serde_json::to_writer(&mut line, &fields).is_err() {
-        line.clear();
-    }
-    let mut line = safe_to_show(line);
-    line.push(b'\n');
-    line
-}
-
-fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.3}"))
-}
-
-fn shown<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-fn each_cut<S: Serializer>(lines: &&[String], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(lines.iter().map(|line| cut(Some(line))))
-}
-
-fn text(text: Option<&str>) -> Option<&str> {
-    cut(text).filter(|text| !text.is_empty())
-}
-
-/// What a client wrote, but not at any length.
-fn cut(text: Option<&str>) -> Option<&str> {
-    text.map(|text| text.get(..text.floor_char_boundary(LONGEST_VALUE)).unwrap_or_default())
-}
-
-/// Escapes what JSON allows and a terminal obeys: C1 controls, and marks that turn the direction of writing.
-fn safe_to_show(json: Vec<u8>) -> Vec<u8> {
-    // Nothing of the kind is plain ASCII, apart from DEL.
-    if json.iter().all(|octet| *octet < 0x7F) {
-        return json;
-    }
-    let obeyed = |c: char| matches!(c, '\u{7F}'..='\u{9F}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-    let escaped = String::from_utf8_lossy(&json).chars().fold(String::new(), |mut out, c| {
-        if obeyed(c) {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            out.push(c);
+    );
+    line.end_point([key!("client_ip"), key!("client_port")], record.client);
+    line.end_point([key!("server_ip"), key!("server_port")], record.local);
+    line.text(key!("tls"), record.tls);
+    line.plain(key!("protocol"), record.protocol);
+    line.text(key!("method"), record.method.as_ref().map(Method::as_str));
+    line.field(key!("host"), record.host.as_ref());
+    line.text(key!("path"), Some(record.path()).filter(|path| !path.is_empty()));
+    line.text(key!("query"), record.query());
+    line.value(key!("user_agent"), record.user_agent.as_ref());
+    line.value(key!("referer"), record.referer.as_ref());
+    line.number(key!("status"), record.status.into());
+    line.number(key!("substatus"), record.substatus.into());
+    match record.code {
+        Some(code) => line.text(key!("code"), Some(code)),
+        None if record.status > 0 => {
+            line.key(key!("code"));
+            line.quoted(|line| line.digits(record.status.into(), 1));
         }
-        out
-    });
-    escaped.into_bytes()
+        None => {}
+    }
+    line.text(key!("user"), record.user.as_ref().map(Principal::name));
+    line.text(key!("mechanism"), record.mechanism);
+    line.text(key!("policy"), record.policy.as_deref());
+    line.text(key!("mapping"), record.mapping.as_deref());
+    let peer = record.certificate.as_deref();
+    line.text(key!("certificate_serial"), peer.map(|peer| &*peer.serial));
+    line.text(key!("certificate_subject"), peer.map(|peer| &*peer.subject_text));
+    line.text(key!("reason"), record.reason.as_deref());
+    line.field(key!("request_id"), record.request_id.as_ref());
+    line.text(key!("trace_id"), record.trace_id.as_deref());
+    if let Some(backend) = record.backend {
+        line.key(key!("backend"));
+        line.quoted(|line| line.socket(backend));
+    }
+    line.number(key!("bytes_sent"), record.bytes_sent);
+    line.milliseconds(key!("duration_ms"), record.duration);
+    line.texts(key!("trace"), &record.trace);
+    line.end()
+}
+
+/// An object that is being written.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn begin(time: Timestamp) -> Self {
+        let mut line = Self(Vec::with_capacity(USUAL_LINE));
+        line.0.extend_from_slice(b"{\"time\":");
+        line.quoted(|line| line.time(time));
+        line
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(b"}\n");
+        self.0
+    }
+
+    fn key(&mut self, key: &str) {
+        self.0.extend_from_slice(key.as_bytes());
+    }
+
+    fn quoted(&mut self, write: impl FnOnce(&mut Self)) {
+        self.0.push(b'"');
+        write(self);
+        self.0.push(b'"');
+    }
+
+    /// A text of ours: there is nothing to escape.
+    fn plain(&mut self, key: &str, text: &str) {
+        self.key(key);
+        self.quoted(|line| line.0.extend_from_slice(text.as_bytes()));
+    }
+
+    fn text(&mut self, key: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.key(key);
+            self.quoted(|line| line.escaped(text));
+        }
+    }
+
+    /// What a client wrote, whatever octets it used.
+    fn value(&mut self, key: &str, value: Option<&HeaderValue>) {
+        match value.map(HeaderValue::to_str) {
+            Some(Ok(text)) => self.text(key, Some(text)),
+            Some(Err(_)) => self.text(key, lossy(value).as_deref()),
+            None => {}
+        }
+    }
+
+    /// The same, but nothing is as good as none.
+    fn field(&mut self, key: &str, value: Option<&HeaderValue>) {
+        self.value(key, value.filter(|value| !value.is_empty()));
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        let Some((first, others)) = texts.split_first() else { return };
+        self.key(key);
+        self.0.push(b'[');
+        self.quoted(|line| line.escaped(first));
+        for text in others {
+            self.0.push(b',');
+            self.quoted(|line| line.escaped(text));
+        }
+        self.0.push(b']');
+    }
+
+    fn number(&mut self, key: &str, number: u64) {
+        self.key(key);
+        self.digits(number, 1);
+    }
+
+    /// With as many decimals as there are.
+    fn milliseconds(&mut self, key: &str, duration: Duration) {
+        self.key(key);
+        self.digits(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), 1);
+        self.0.push(b'.');
+        self.digits(u64::from(duration.subsec_nanos() % 1_000_000), 6);
+        let mut spare = 5;
+        while spare > 0 && self.0.pop_if(|digit| *digit == b'0').is_some() {
+            spare -= 1;
+        }
+    }
+
+    fn end_point(&mut self, [address, port]: [&str; 2], end: SocketAddr) {
+        self.key(address);
+        self.quoted(|line| line.address(end.ip().to_canonical()));
+        self.number(port, end.port().into());
+    }
+
+    fn address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                for (at, octet) in address.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        self.0.push(b'.');
+                    }
+                    for power in [100, 10, 1] {
+                        if octet >= power || power == 1 {
+                            self.0.push(b'0' + octet / power % 10);
+                        }
+                    }
+                }
+            }
+            IpAddr::V6(address) => self.shown(address),
+        }
+    }
+
+    fn socket(&mut self, socket: SocketAddr) {
+        match socket {
+            SocketAddr::V4(socket) => {
+                self.address((*socket.ip()).into());
+                self.0.push(b':');
+                self.digits(socket.port().into(), 1);
+            }
+            SocketAddr::V6(socket) => self.shown(socket),
+        }
+    }
+
+    fn shown(&mut self, value: impl Display) {
+        // Neither can a vector refuse, nor does an address.
+        let _written = write!(self, "{value}");
+    }
+
+    /// At least so many.
+    fn digits(&mut self, number: u64, least: usize) {
+        let (mut left, mut count) = (number, 0);
+        let mut digits = [b'0'; 20];
+        for digit in digits.iter_mut().rev() {
+            if left == 0 && count >= least {
+                break;
+            }
+            *digit = b'0' + (left % 10) as u8;
+            (left, count) = (left / 10, count + 1);
+        }
+        self.0.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
+    }
+
+    /// RFC 3339 with milliseconds. Many requests come in one second, and a date takes some working out.
+    fn time(&mut self, time: Timestamp) {
+        thread_local! {
+            static LAST: Cell<(i64, [u8; 20])> = const { Cell::new((i64::MIN, [0; 20])) };
+        }
+        let (second, nanosecond) = (time.as_second(), time.subsec_nanosecond());
+        let (mut last, mut text) = LAST.get();
+        // "1970-01-01T00:00:00." with a year of four digits, and a time after 1970.
+        if last != second || nanosecond < 0 {
+            let written = format!("{time:.3}");
+            let begin = written.as_bytes().split_at_checked(text.len()).map(|(begin, _)| begin);
+            let begin = begin.and_then(|begin| begin.try_into().ok());
+            match begin.filter(|_| written.len() == 24 && nanosecond >= 0) {
+                Some(begin) => (last, text) = (second, begin),
+                None => return self.0.extend_from_slice(written.as_bytes()),
+            }
+            LAST.set((last, text));
+        }
+        self.0.extend_from_slice(&text);
+        self.digits(u64::from(nanosecond.unsigned_abs() / 1_000_000), 3);
+        self.0.push(b'Z');
+    }
+
+    /// What a client wrote, but not at any length. JSON allows some that a terminal obeys: C1 controls, and marks that turn
+    /// the direction of writing.
+    fn escaped(&mut self, text: &str) {
+        let text = text.get(..text.floor_char_boundary(LONGEST_VALUE)).unwrap_or_default();
+        if is_plain(text.as_bytes()) {
+            return self.0.extend_from_slice(text.as_bytes());
+        }
+        let obeyed = |c: char| matches!(c, '\0'..='\u{1F}' | '\u{7F}'..='\u{9F}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => self.0.extend_from_slice(&[b'\\', c as u8]),
+                '\n' => self.0.extend_from_slice(b"\\n"),
+                '\r' => self.0.extend_from_slice(b"\\r"),
+                '\t' => self.0.extend_from_slice(b"\\t"),
+                _ if obeyed(c) => self.shown(format_args!("\\u{:04x}", u32::from(c))),
+                _ => self.0.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+}
+
+/// Whether nothing in it is escaped. Looking at all of it costs less than stopping early.
+fn is_plain(octets: &[u8]) -> bool {
+    octets.iter().fold(true, |all, octet| {
+        all & (octet.wrapping_sub(b' ') < 0x7F - b' ') & (*octet != b'"') & (*octet != b'\\')
+    })
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -208,5 +315,55 @@ mod tests {
         assert_eq!(written, names);
         assert_eq!(value["time"], "1970-01-01T00:16:40.005Z");
         assert_eq!(value["client_ip"], "10.0.0.1");
+    }
+    #[test]
+    fn a_value_is_read_as_it_was() {
+        let address = "[2001:db8::1]:443".parse().unwrap();
+        let mut record = AccessRecord::new(Event::Request, Timestamp::UNIX_EPOCH, address, address);
+        let all: String = ('\0'..='\u{FF}').chain(['\u{2028}', '\u{FFFD}', '\u{1F600}']).collect();
+        record.reason = Some(all.clone());
+        record.trace = vec![all.clone(), String::new()];
+        record.backend = Some(address);
+        (record.status, record.bytes_sent) = (200, u64::MAX);
+        let value: serde_json::Value = serde_json::from_slice(&line(&record)).unwrap();
+        assert_eq!(value["reason"], all);
+        assert_eq!(value["trace"], serde_json::json!([all, ""]));
+        assert_eq!(
+            (&value["client_ip"], &value["backend"]),
+            (&"2001:db8::1".into(), &"[2001:db8::1]:443".into())
+        );
+        assert_eq!((&value["code"], &value["status"]), (&"200".into(), &200.into()));
+        assert_eq!(value["bytes_sent"], u64::MAX);
+    }
+
+    #[test]
+    fn times_are_exact() {
+        let address = "192.0.2.7:443".parse().unwrap();
+        let shown = |time: Timestamp, duration| {
+            let mut record = AccessRecord::new(Event::Request, time, address, address);
+            record.duration = duration;
+            let line = String::from_utf8(line(&record)).unwrap();
+            let duration = line.split("duration_ms\":").nth(1).unwrap().trim_end_matches("}\n");
+            (line[9..].split('"').next().unwrap().to_owned(), duration.to_owned())
+        };
+        for (nanoseconds, time) in [
+            (0_i128, "1970-01-01T00:00:00.000Z"),
+            (999_999_999, "1970-01-01T00:00:00.999Z"),
+            (1_000_000_000, "1970-01-01T00:00:01.000Z"),
+            (-1_000_000, "1969-12-31T23:59:59.999Z"),
+            (1_795_996_862_007_000_000, "2026-11-30T00:01:02.007Z"),
+        ] {
+            let time_of = Timestamp::from_nanosecond(nanoseconds).unwrap();
+            assert_eq!(shown(time_of, Duration::ZERO).0, time);
+        }
+        for (nanoseconds, duration) in [
+            (0, "0.0"),
+            (1, "0.000001"),
+            (207_117, "0.207117"),
+            (1_500_000, "1.5"),
+            (61_000_000_000, "61000.0"),
+        ] {
+            assert_eq!(shown(Timestamp::UNIX_EPOCH, Duration::from_nanos(nanoseconds)).1, duration);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -90,6 +90,8 @@ const KINDS: &[&str] = &[
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
+    /// Where the first kinds of answers are counted: found sooner than among all.
+    usual: [OnceLock<(RequestLabels, Counter)>; 8],
     seconds: Histogram,
     decisions: Family<DecisionLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
@@ -119,6 +121,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("certmap"),
             requests: Family::default(),
+            usual: Default::default(),
             seconds: Histogram::new(seconds),
             decisions: Family::default(),
             handshakes: Family::default(),
@@ -213,7 +216,14 @@ impl Metrics {
 
     /// A request came to its end.
     pub fn request(&self, status: u16, protocol: &'static str, duration: Duration) {
-        self.requests.get_or_create(&RequestLabels { code: status, protocol }).inc();
+        let labels = RequestLabels { code: status, protocol };
+        let counter = || self.requests.get_or_create_owned(&labels);
+        let mut usual =
+            self.usual.iter().map(|usual| usual.get_or_init(|| (labels.clone(), counter())));
+        match usual.find(|(of, _)| *of == labels) {
+            Some((_, counter)) => counter.inc(),
+            None => counter().inc(),
+        };
         self.seconds.observe(duration.as_secs_f64());
     }
 
@@ -352,5 +362,25 @@ pub struct OpenConnection(Gauge);
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_answer_is_counted_whichever_came_first() {
+        let metrics = Metrics::default();
+        for code in (200..220).chain(200..220) {
+            metrics.request(code, "HTTP/1.1", Duration::ZERO);
+        }
+        metrics.request(200, "HTTP/2.0", Duration::ZERO);
+        let text = metrics.text(0.0).unwrap();
+        for code in 200..220 {
+            let line = format!("requests_total{{code=\"{code}\",protocol=\"HTTP/1.1\"}} 2\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
+        assert!(text.contains("requests_total{code=\"200\",protocol=\"HTTP/2.0\"} 1\n"), "{text}");
     }
 }
