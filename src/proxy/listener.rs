@@ -10,12 +10,8 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio_rustls::server::TlsStream;
@@ -24,16 +20,15 @@ use tokio_util::task::TaskTracker;
 
 use super::chains::Chains;
 use super::connection::{Connection, Requests, Seat, TlsFacts};
+use super::conversation::{Begun, Conversation, Octets};
 use super::door;
-use super::fair::Fair;
 use super::http::Line;
 use super::patience::{Patience, Patient};
 use super::places::{Place, Places};
 use super::proxy_protocol::{self, ProxyHeaderError};
 use super::request_ids::RequestIds;
 use super::sessions::Sessions;
-use super::settings::{Limits, ListenerSettings};
-use super::streams::Streams;
+use super::settings::ListenerSettings;
 use super::tls::{HandshakeError, accept};
 use super::traffic::RateLimits;
 use super::upstream::{Timeouts, Upstream};
@@ -41,9 +36,6 @@ use super::worker::Worker;
 use crate::lookup::{Lookups, NameLookup};
 use crate::snapshot::SnapshotStore;
 use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
-
-/// So many fields hyper reads without being told; telling it so costs memory for each request.
-const HTTP1_FIELDS: usize = 100;
 
 /// So long the first request of a connection may be on its way, once all are told to go.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -273,13 +265,14 @@ async fn serve(
         _seat: Seat::new(place, share, open),
     };
     if !tls {
-        return converse(&server, stream, Arc::new(connection)).await;
+        let octets = Octets::Left(Box::new(stream));
+        return converse(&server, octets, Arc::new(connection)).await;
     }
     // What a handshake needs is gone when it is over, and connections are many.
     let shaken = Box::pin(shake_hands(&server, stream, &connection, started)).await;
     if let Some((stream, facts)) = shaken {
         let connection = Connection { tls: Some(facts), ..connection };
-        converse(&server, stream, Arc::new(connection)).await;
+        converse(&server, Octets::Right(stream), Arc::new(connection)).await;
     }
 }
 
@@ -301,7 +294,8 @@ async fn client(
     if !settings.proxy_protocol_from.contains(peer.ip()) {
         return Ok(peer);
     }
-    let told = proxy_protocol::client(stream, settings.limits.handshake).await?;
+    // It has room for a header, which every connection would keep.
+    let told = Box::pin(proxy_protocol::client(stream, settings.limits.handshake)).await?;
     Ok(told.unwrap_or(peer))
 }
 
@@ -319,7 +313,6 @@ async fn shake_hands(
     match shaken {
         Ok((stream, facts)) => {
             line.metrics.handshake("ok", facts.version, facts.resumed);
-            // A kilobyte, which would move from room to room as often as the conversation does.
             Some((Box::new(stream), facts))
         }
         Err(error) => {
@@ -348,29 +341,27 @@ fn failed(
     line.log.log(&record);
 }
 
-async fn converse<S>(server: &Arc<Server>, stream: S, connection: Arc<Connection>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn({
-        let (line, connection) = (server.line.clone(), connection.clone());
-        // hyper would make room for one beside each connection, at rest as well, and move it there.
-        move |request| Box::pin(line.clone().handle(connection.clone(), request))
-    });
-    let streams = Streams::new(connection.patience.clone());
-    let builder = builder(&server.line.settings.limits, streams);
-    let stream = TokioIo::new(Fair::new(stream));
-    let conversation = builder.serve_connection_with_upgrades(stream, service);
-    tokio::pin!(conversation);
+async fn converse(server: &Arc<Server>, octets: Octets, connection: Arc<Connection>) {
     // Woken apart from the conversation, it costs a request nothing.
     let mut attendants = FuturesUnordered::new();
     attendants.push(attend(server.clone(), connection.clone(), false));
+    let begun = tokio::select! {
+        biased;
+        begun = Begun::of(octets) => begun,
+        // There is nothing to be lost on it.
+        _told = attendants.next() => return,
+    };
+    let begun = match begun {
+        Ok(begun) => begun,
+        Err(error) => return broken(&server.line, &connection, &error),
+    };
+    let mut conversation = Conversation::new(begun, server.line.clone(), connection.clone());
     loop {
         tokio::select! {
             biased;
-            ended = conversation.as_mut() => {
+            ended = &mut conversation => {
                 if let Err(error) = ended {
-                    broken(&server.line, &connection, &*error);
+                    broken(&server.line, &connection, &error);
                 }
                 return;
             }
@@ -378,7 +369,7 @@ where
                 Some(Told::Close) => {
                     // hyper ends it with the request; told to, it would not wait for what the client is still sending.
                     if !connection.told.load(Ordering::Acquire) {
-                        conversation.as_mut().graceful_shutdown();
+                        conversation.graceful_shutdown();
                     }
                     attendants.push(attend(server.clone(), connection.clone(), true));
                 }
@@ -442,31 +433,4 @@ fn broken(line: &Line, connection: &Connection, error: &(dyn Error + 'static)) {
     record.reason = Some(format!("the request cannot be read: {error}"));
     line.metrics.request(record.status, "HTTP/1.1", Duration::ZERO);
     line.log.log(&record);
-}
-
-fn builder(limits: &Limits, streams: Streams) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(streams);
-    let mut http1 = builder.http1();
-    http1
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(limits.head_octets as usize);
-    if limits.head_fields > HTTP1_FIELDS {
-        http1.max_headers(limits.head_fields);
-    }
-    let http2 = &limits.http2;
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .enable_connect_protocol()
-        .max_concurrent_streams(http2.streams)
-        .max_header_list_size(limits.head_octets)
-        .max_pending_accept_reset_streams(http2.pending_resets)
-        .max_local_error_reset_streams(http2.error_resets)
-        .initial_stream_window_size(http2.stream_window)
-        .initial_connection_window_size(http2.connection_window)
-        .max_send_buf_size(http2.send_buffer)
-        .keep_alive_interval(Some(http2.ping))
-        .keep_alive_timeout(http2.ping_answer);
-    builder
 }

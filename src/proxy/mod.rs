@@ -11,6 +11,8 @@ mod body;
 mod certificate_headers;
 mod chains;
 mod connection;
+mod conversation;
+mod deadline;
 mod door;
 mod extended_connect;
 mod fair;

@@ -145,8 +145,8 @@ impl Upstream {
 /// What became of a request at one endpoint.
 enum Outcome {
     Answered(Answered, SocketAddr),
-    /// Nothing was sent.
-    Unreached(UpstreamError, Message),
+    /// Nothing was sent: the message is where it was.
+    Unreached(UpstreamError),
     Failed(UpstreamError),
 }
 
@@ -198,11 +198,7 @@ impl<'a> Call<'a> {
     }
 
     /// One endpoint after the other, until there is an answer, or an end that stays.
-    async fn run(
-        &self,
-        mut message: Message,
-        endpoints: &[Endpoint],
-    ) -> Result<Answer, UpstreamError> {
+    async fn run(&self, message: Message, endpoints: &[Endpoint]) -> Result<Answer, UpstreamError> {
         let Destination { backend, settings } = self.destination;
         let scales = self.scales(endpoints);
         let known = self.known(endpoints, &message);
@@ -210,16 +206,18 @@ impl<'a> Call<'a> {
         let mut retries =
             Retries::new(settings.retry.as_ref(), &backend.state, self.may_repeat(&message));
         let mut ended = Err(UpstreamError::NoEndpoints);
+        // It stays here until it is sent: handed from one to the other, each would have room for it.
+        let mut unsent = Some(message);
         while let Some((index, endpoint)) = choice.next() {
-            let spare = retries.are_left().then(|| message.copy());
+            let spare = unsent.as_ref().filter(|_| retries.are_left()).map(Message::copy);
             let lease = Lease::on(&endpoint.state);
-            let outcome = self.at(endpoint, message).await;
+            let outcome = self.at(endpoint, &mut unsent).await;
             if let Some(failed) = outcome.failed() {
                 scales.report(endpoint, failed, balance::now);
             }
             let status = match outcome {
-                Outcome::Unreached(error, back) => {
-                    (ended, message) = (Err(error), back);
+                Outcome::Unreached(error) => {
+                    ended = Err(error);
                     continue;
                 }
                 Outcome::Answered(answered, address) => {
@@ -236,7 +234,7 @@ impl<'a> Call<'a> {
                 }
             };
             match spare.filter(|_| retries.again(status.as_u16())) {
-                Some(spare) => message = spare,
+                Some(spare) => unsent = Some(spare),
                 None => return ended,
             }
             choice.again(balance::now());
@@ -270,31 +268,31 @@ impl<'a> Call<'a> {
         affinity::preferred(affinity, backend, endpoints, message.headers())
     }
 
-    async fn at(&self, endpoint: &Endpoint, mut message: Message) -> Outcome {
+    async fn at(&self, endpoint: &Endpoint, unsent: &mut Option<Message>) -> Outcome {
         let mut failure = UpstreamError::NoEndpoints;
         for address in &endpoint.addresses {
-            match self.reach(*address, message).await {
-                Outcome::Unreached(error, back) => (failure, message) = (error, back),
+            match self.reach(*address, unsent).await {
+                Outcome::Unreached(error) => failure = error,
                 outcome => return outcome,
             }
         }
-        Outcome::Unreached(failure, message)
+        Outcome::Unreached(failure)
     }
 
     /// Kept connections first. One that breaks under a request that may be repeated was closed while nobody looked
     /// (RFC 9112, 9.3.1): then a new one is opened.
-    async fn reach(&self, address: SocketAddr, mut message: Message) -> Outcome {
+    async fn reach(&self, address: SocketAddr, unsent: &mut Option<Message>) -> Outcome {
         let tls = self.destination.settings.backend_tls.as_deref();
         let key = Key { address, tls: tls.map(|tls| tls.digest), offer: self.offer };
         let shelf = self.upstream.pool.shelf(key);
         let terms = Terms { address, tls: tls.is_some(), limit: self.response };
         for line in std::iter::from_fn(|| shelf.take()).take(MOST_KEPT) {
-            let spare = self.may_repeat(&message).then(|| message.copy());
-            match (send(line, message, terms).await, spare) {
+            let spare = unsent.as_ref().filter(|it| self.may_repeat(it)).map(Message::copy);
+            match (send(line, unsent, terms).await, spare) {
                 (Ok(answered), _) => return Outcome::Answered(answered, address),
-                (Err(Failure::Unsent(back)), _) => message = back,
+                (Err(Failure::Unsent), _) => {}
                 (Err(Failure::Failed(UpstreamError::Broken(..))), Some(spare)) => {
-                    message = spare;
+                    *unsent = Some(spare);
                     break;
                 }
                 (Err(Failure::Failed(error)), _) => return Outcome::Failed(error),
@@ -302,13 +300,13 @@ impl<'a> Call<'a> {
         }
         // Seldom needed, and large: every request would carry the room for it.
         match Box::pin(dial::open(&shelf, key, tls, self.connect)).await {
-            Err(error) => Outcome::Unreached(error, message),
-            Ok(line) => match send(line, message, terms).await {
+            Err(error) => Outcome::Unreached(error),
+            Ok(line) => match send(line, unsent, terms).await {
                 Ok(answered) => Outcome::Answered(answered, address),
                 Err(Failure::Failed(error)) => Outcome::Failed(error),
-                Err(Failure::Unsent(back)) => {
+                Err(Failure::Unsent) => {
                     let error = "it was closed at once".to_owned();
-                    Outcome::Unreached(UpstreamError::Broken(address, error), back)
+                    Outcome::Unreached(UpstreamError::Broken(address, error))
                 }
             },
         }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::super::body::RequestBody;
+use super::super::deadline::Deadline;
 use crate::identity::Fingerprint;
 
 /// Connections at rest for each address; further ones are closed.
@@ -70,12 +71,20 @@ impl One {
 /// Where an HTTP/1.1 connection goes when its request is done.
 pub(super) struct WayBack {
     shelf: Weak<Shelf>,
+    /// Until when the answer to its request has to begin.
+    deadline: Mutex<Deadline>,
     sender: Mutex<Option<http1::SendRequest<RequestBody>>>,
 }
 
 impl WayBack {
     pub(super) fn to(shelf: &Arc<Shelf>) -> Arc<Self> {
-        Arc::new(Self { shelf: Arc::downgrade(shelf), sender: Mutex::default() })
+        let (shelf, deadline) = (Arc::downgrade(shelf), Mutex::default());
+        Arc::new(Self { shelf, deadline, sender: Mutex::default() })
+    }
+
+    /// Comes at the end, unless the answer does before.
+    pub(super) fn poll_end(&self, end: Instant, context: &mut Context<'_>) -> Poll<()> {
+        self.deadline.lock().unwrap_or_else(PoisonError::into_inner).poll(end, context)
     }
 
     /// Called by the connection's task whenever something moved on it.
