@@ -53,9 +53,10 @@ fn a_host_shows_each_client_the_certificate_that_it_can_verify() {
     let mut later = pki::server(&["open.test"]);
     pki::validity(&mut later, -1, 40);
     let later = site.server_ca.issue(later);
-    site.write("later.yaml", &tls_secret("later-tls", &later));
     let three = both.replace("tls: [", "tls: [{hosts: [\"open.test\"], secretName: later-tls}, ");
-    server.edit("open.yaml", &manifest.replace(one, &three));
+    // In one file: two could come into force one after the other.
+    let both = [tls_secret("later-tls", &later), manifest.replace(one, &three)].join("\n---\n");
+    server.edit("open.yaml", &both);
     let said = s_client(&site, server.https, "-", "open.test", &["-showcerts"]);
     assert!(said.contains(pki::pem(&later.der).trim()), "the one issued last: {said}");
 }
