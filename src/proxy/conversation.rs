@@ -90,10 +90,13 @@ impl Service<Request<Incoming>> for Requests {
     }
 }
 
+/// As hyper reads and writes it.
+type Way = TokioIo<Fair<Begun>>;
+
 /// A conversation. It takes as much room as its version needs, and not as much as the other.
 pub(super) enum Conversation {
-    Http1(Pin<Box<http1::UpgradeableConnection<TokioIo<Fair<Begun>>, Requests>>>),
-    Http2(Pin<Box<http2::Connection<TokioIo<Fair<Begun>>, Requests, Streams>>>),
+    Http1(Pin<Box<http1::UpgradeableConnection<Way, Requests>>>),
+    Http2(Pin<Box<http2::Connection<Way, Requests, Streams>>>),
 }
 
 impl Conversation {

@@ -344,7 +344,7 @@ mod tests {
             record.duration = duration;
             let line = String::from_utf8(line(&record)).unwrap();
             let duration = line.split("duration_ms\":").nth(1).unwrap().trim_end_matches("}\n");
-            (line[9..].split('"').next().unwrap().to_owned(), duration.to_owned())
+            (line.split('"').nth(3).unwrap().to_owned(), duration.to_owned())
         };
         for (nanoseconds, time) in [
             (0_i128, "1970-01-01T00:00:00.000Z"),
