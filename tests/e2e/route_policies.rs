@@ -4,7 +4,7 @@ use super::client::curl_http;
 use super::cluster::{kubectl, try_apply};
 use super::eventually;
 use super::site::{Site, config_map, indented, ingress};
-use super::status::condition;
+use super::status::{ancestor, condition};
 
 fn route_policy(name: &str, ingress: &str, spec: &str) -> String {
     format!(
@@ -37,9 +37,8 @@ fn a_route_policy_is_obeyed_and_says_what_became_of_it() {
     until(&site, "p", "ResolvedRefs", "True", "ResolvedRefs");
     until(&site, "p", "Programmed", "True", "Programmed");
     let object = site.namespace.get(&["routepolicy", "p"]);
-    let ancestor = &object["status"]["ancestors"][0];
+    let ancestor = ancestor(&object).unwrap();
     assert_eq!(ancestor["ancestorRef"]["kind"], "Ingress");
-    assert_eq!(ancestor["controllerName"], "certmap.dev/ingress-controller");
     assert_eq!(ancestor["conditions"][0]["observedGeneration"], object["metadata"]["generation"]);
     let table = kubectl(&["get", "cmrp", "-n", &site.namespace.0]);
     assert!(table.contains("PROGRAMMED") && table.contains("True"), "{table}");
