@@ -1,7 +1,7 @@
 //! The HTTP of one connection: in the version that its handshake agreed on, or in the one that its client begins with.
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -91,7 +91,7 @@ impl Service<Request<Incoming>> for Requests {
 }
 
 /// As hyper reads and writes it.
-type Way = TokioIo<Fair<Begun>>;
+type Way = TokioIo<Fair<Octets>>;
 
 /// A conversation. It takes as much room as its version needs, and not as much as the other.
 pub(super) enum Conversation {
@@ -101,8 +101,8 @@ pub(super) enum Conversation {
 
 impl Conversation {
     pub(super) fn new(begun: Begun, line: Arc<Line>, connection: Arc<Connection>) -> Self {
-        let (limits, is_http2) = (&line.settings.limits, begun.http2);
-        let octets = TokioIo::new(Fair::new(begun));
+        let (limits, Begun { first, octets, http2: is_http2 }) = (&line.settings.limits, begun);
+        let octets = TokioIo::new(Fair::new(octets, first));
         if is_http2 {
             let builder = http2(limits, Streams::new(connection.patience.clone()));
             let requests = Requests { line, connection };
@@ -163,54 +163,6 @@ fn http2(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
     builder
 }
 
-impl AsyncRead for Begun {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.octets).poll_read(context, buffer);
-        }
-        let length = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first.split_to(length));
-        if self.first.is_empty() {
-            self.first = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Begun {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.octets).poll_write(context, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.octets).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.octets).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.octets).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.octets.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -245,9 +197,9 @@ mod tests {
             let server = async {
                 let (stream, _) = listener.accept().await.unwrap();
                 let stream = Patient::new(stream, Patience::new(Duration::from_secs(5)));
-                let mut begun = Begun::of(Octets::Left(Box::new(stream))).await.unwrap();
-                let mut all = Vec::new();
-                begun.read_to_end(&mut all).await.unwrap();
+                let begun = Begun::of(Octets::Left(Box::new(stream))).await.unwrap();
+                let (mut way, mut all) = (Fair::new(begun.octets, begun.first), Vec::new());
+                way.read_to_end(&mut all).await.unwrap();
                 (begun.http2, all)
             };
             let ((), heard) = tokio::join!(client, server);

@@ -8,23 +8,25 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 
 /// Reads in a row, each of some KiB; then whoever else is ready goes first.
 const MOST_READS: u8 = 2;
 
-/// A stream that yields after some reads without a pause, and is read again only once the worker has looked who else has
+/// A stream that begins with what was read of it already, and yields after some reads without a pause, and is read again only once the worker has looked who else has
 /// something to say: woken at once, two connections that are always ready would take all the turns until then.
 #[derive(Debug)]
 pub(super) struct Fair<S> {
     stream: S,
+    first: Bytes,
     reads: u8,
 }
 
 impl<S> Fair<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, reads: 0 }
+    pub(super) fn new(stream: S, first: Bytes) -> Self {
+        Self { stream, first, reads: 0 }
     }
 }
 
@@ -34,6 +36,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let length = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(length));
+            if self.first.is_empty() {
+                // It would keep its room.
+                self.first = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         if self.reads >= MOST_READS {
             self.reads = 0;
             // It wakes behind the next look at the sockets, and is never done at once.
@@ -86,7 +97,7 @@ mod tests {
     async fn whoever_is_ready_goes_first_after_some_reads() {
         let (mut reads, mut turns) = (0, 0);
         let endless = async {
-            let mut stream = Fair::new(tokio::io::repeat(1));
+            let mut stream = Fair::new(tokio::io::repeat(1), Bytes::new());
             while reads < 10 * u32::from(MOST_READS) {
                 stream.read_exact(&mut [0]).await.unwrap();
                 reads += 1;

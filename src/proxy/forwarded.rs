@@ -154,23 +154,14 @@ fn shown(address: IpAddr) -> Option<HeaderValue> {
     let IpAddr::V4(address) = address else {
         return HeaderValue::try_from(address.to_string()).ok();
     };
-    let (mut text, mut length) = ([0; 15], 0);
-    let mut put = |octet: u8| {
-        if let Some(place) = text.get_mut(length) {
-            (*place, length) = (octet, length + 1);
+    let (mut text, mut digits) = (String::with_capacity(15), itoa::Buffer::new());
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push('.');
         }
-    };
-    for (at, octet) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            put(b'.');
-        }
-        for power in [100, 10, 1] {
-            if octet >= power || power == 1 {
-                put(b'0' + octet / power % 10);
-            }
-        }
+        text.push_str(digits.format(octet));
     }
-    HeaderValue::from_bytes(text.get(..length)?).ok()
+    HeaderValue::try_from(text).ok()
 }
 
 #[cfg(test)]
@@ -282,6 +273,7 @@ mod tests {
             assert!(!is_forwarded(&HeaderName::from_static(name)), "{name}");
         }
     }
+
     #[test]
     fn addresses_are_written_as_everywhere() {
         for octet in 0..=255 {

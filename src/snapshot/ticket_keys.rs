@@ -23,6 +23,7 @@ const TIME: usize = 8;
 const HEAD: usize = NAME + TIME;
 /// Of AES-GCM.
 const NONCE: usize = 12;
+
 /// The keys, the one that seals first.
 pub struct TicketKeys(Vec<TicketKey>);
 

@@ -169,11 +169,7 @@ impl Line {
                     if at > 0 {
                         self.0.push(b'.');
                     }
-                    for power in [100, 10, 1] {
-                        if octet >= power || power == 1 {
-                            self.0.push(b'0' + octet / power % 10);
-                        }
-                    }
+                    self.digits(octet.into(), 1);
                 }
             }
             IpAddr::V6(address) => self.shown(address),
@@ -316,6 +312,7 @@ mod tests {
         assert_eq!(value["time"], "1970-01-01T00:16:40.005Z");
         assert_eq!(value["client_ip"], "10.0.0.1");
     }
+
     #[test]
     fn a_value_is_read_as_it_was() {
         let address = "[2001:db8::1]:443".parse().unwrap();
