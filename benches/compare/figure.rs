@@ -16,6 +16,8 @@ pub(crate) enum Figure {
     Rate,
     Memory,
     Rsa,
+    RsaTls12,
+    RsaResumed,
 }
 
 /// Of nginx 1.26's cost to certmap's: more is better.
@@ -35,6 +37,8 @@ impl Figure {
         match self {
             Self::Full => "full handshake and request, ECDSA P-256, TLS 1.3, X25519",
             Self::Rsa => "full handshake and request, RSA-2048, TLS 1.3, X25519",
+            Self::RsaTls12 => "full handshake and request, RSA-2048, TLS 1.2, X25519",
+            Self::RsaResumed => "resumed handshake and request, RSA-2048, TLS 1.3",
             Self::Mlkem => "full handshake and request, ECDSA P-256, TLS 1.3, X25519MLKEM768",
             Self::Tls12 => "full handshake and request, ECDSA P-256, TLS 1.2, X25519",
             Self::Resumed => "resumed handshake and request, TLS 1.3",
@@ -49,8 +53,8 @@ impl Figure {
         match self {
             Self::Full | Self::Rsa => (Mode::Full, &[]),
             Self::Mlkem => (Mode::Full, &["--group", "mlkem"]),
-            Self::Tls12 => (Mode::Full, &["--tls12"]),
-            Self::Resumed => (Mode::Resumed, &[]),
+            Self::Tls12 | Self::RsaTls12 => (Mode::Full, &["--tls12"]),
+            Self::Resumed | Self::RsaResumed => (Mode::Resumed, &[]),
             Self::H1 => (Mode::H1, &[]),
             Self::H2 => (Mode::H2, &[]),
             Self::Rate => (Mode::Rate, &[]),
@@ -59,7 +63,10 @@ impl Figure {
     }
 
     pub(crate) fn kind(self) -> Kind {
-        if self == Self::Rsa { Kind::Rsa } else { Kind::Ec }
+        match self {
+            Self::Rsa | Self::RsaTls12 | Self::RsaResumed => Kind::Rsa,
+            _ => Kind::Ec,
+        }
     }
 
     pub(crate) fn aim(self) -> Option<Aim> {
@@ -70,7 +77,9 @@ impl Figure {
             Self::Resumed => (2.7, 1.8),
             Self::H1 => (1.3, 1.0),
             Self::H2 => (1.6, 1.1),
-            Self::Tls12 | Self::Rate | Self::Memory => return None,
+            Self::Tls12 | Self::RsaTls12 | Self::RsaResumed | Self::Rate | Self::Memory => {
+                return None;
+            }
         };
         Some(Aim { aim, least })
     }
