@@ -47,6 +47,13 @@ pub(crate) fn manifests(
     Ok(directory)
 }
 
+/// Everything that a server needs, in `pki` and `manifests` of a directory.
+pub(crate) fn files(directory: &Path, backend: SocketAddr) -> anyhow::Result<()> {
+    let pki = pki::make(pki::Kind::Ec)?;
+    process::copy(&manifests("manifests", &pki, backend, USUAL)?, &directory.join("manifests"))?;
+    process::copy(&pki, &directory.join("pki"))
+}
+
 /// Serves manifests on some cores.
 pub(crate) fn start(
     name: &str,

@@ -24,7 +24,7 @@ mod process;
 mod table;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
@@ -69,22 +69,9 @@ fn main() -> anyhow::Result<()> {
         Command::Hosts(arguments) => long::hosts(&arguments),
         Command::Cores(arguments) => long::cores(&arguments),
         Command::Soak(arguments) => long::soak(&arguments),
-        Command::Files { directory, backend } => files(&directory, backend),
+        Command::Files { directory, backend } => certmap::files(&directory, backend),
         Command::Floor { listen, backend, pki } => floor::run(listen, backend, &pki),
         Command::Backend { listen } => backend::run(listen),
         Command::Load(arguments) => load::run(&arguments),
     }
-}
-
-fn files(directory: &Path, backend: SocketAddr) -> anyhow::Result<()> {
-    let pki = pki::make(pki::Kind::Ec)?;
-    let manifests = certmap::manifests("manifests", &pki, backend, certmap::USUAL)?;
-    for (from, to) in [(pki, "pki"), (manifests, "manifests")] {
-        let to = directory.join(to);
-        std::fs::create_dir_all(&to)?;
-        for file in std::fs::read_dir(from)?.flatten() {
-            std::fs::copy(file.path(), to.join(file.file_name()))?;
-        }
-    }
-    Ok(())
 }

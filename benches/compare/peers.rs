@@ -122,10 +122,7 @@ pub(crate) fn start(
     let inside = program.strip_prefix(&root).ok();
     let seen = PathBuf::from("/tmp").join(format!("certmap-compare-{name}"));
     let real = inside.map_or_else(|| seen.clone(), |_| root.join(seen.strip_prefix("/").unwrap()));
-    std::fs::create_dir_all(&real)?;
-    for file in std::fs::read_dir(pki)?.flatten() {
-        std::fs::copy(file.path(), real.join(file.file_name()))?;
-    }
+    process::copy(pki, &real)?;
     let place = Place { listen: free_address()?, backend, directory: seen.clone() };
     std::fs::write(real.join("configuration.yaml"), (peer.configuration)(&place))?;
     std::fs::write(real.join("routes.yaml"), traefik_routes(&place))?;

@@ -33,6 +33,15 @@ pub(crate) fn scratch(name: &str) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// The files of a directory, in another that may have to be made.
+pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for file in std::fs::read_dir(from)?.flatten() {
+        std::fs::copy(file.path(), to.join(file.file_name()))?;
+    }
+    Ok(())
+}
+
 /// This program with other arguments.
 pub(crate) fn myself() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?)
