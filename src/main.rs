@@ -13,6 +13,11 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What goes wrong with watches is said by certmap itself. What a client does wrong is in the access log: the libraries that
+/// read what it sends say some of it once for each frame, and who waits for standard error serves nobody.
+const QUIET: &str =
+    "kube_client=error,kube_runtime=error,h2=off,hyper=off,hyper_util=off,rustls=off";
+
 /// What goes wrong is one line, as clap writes it.
 fn main() -> ExitCode {
     certmap().unwrap_or_else(|error| {
@@ -24,8 +29,7 @@ fn main() -> ExitCode {
 
 fn certmap() -> anyhow::Result<ExitCode> {
     let wanted = std::env::var("CERTMAP_LOG").unwrap_or_else(|_| "info".to_owned());
-    // What goes wrong with watches is said by certmap itself.
-    let filter = EnvFilter::try_new(format!("kube_client=error,kube_runtime=error,{wanted}"))
+    let filter = EnvFilter::try_new(format!("{QUIET},{wanted}"))
         .context("CERTMAP_LOG: write a level (info), or a filter of the tracing crate")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)

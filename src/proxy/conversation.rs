@@ -25,6 +25,7 @@ use super::http::Line;
 use super::patience::Patient;
 use super::settings::Limits;
 use super::streams::Streams;
+use super::turn::Sharer;
 
 /// So many fields hyper reads without being told; telling it so costs memory for each request.
 const HTTP1_FIELDS: usize = 100;
@@ -96,28 +97,39 @@ type Way = TokioIo<Fair<Octets>>;
 /// A conversation. It takes as much room as its version needs, and not as much as the other.
 pub(super) enum Conversation {
     Http1(Pin<Box<http1::UpgradeableConnection<Way, Requests>>>),
-    Http2(Pin<Box<http2::Connection<Way, Requests, Streams>>>),
+    Http2(Pin<Box<http2::Connection<Way, Requests, Streams>>>, Sharer, Streams),
 }
 
 impl Conversation {
-    pub(super) fn new(begun: Begun, line: Arc<Line>, connection: Arc<Connection>) -> Self {
+    /// Its long answers share a turn with others.
+    pub(super) fn new(
+        begun: Begun,
+        line: Arc<Line>,
+        connection: Arc<Connection>,
+        long: Sharer,
+    ) -> Self {
         let (limits, Begun { first, octets, http2: is_http2 }) = (&line.settings.limits, begun);
-        let octets = TokioIo::new(Fair::new(octets, first));
+        let octets = Fair::new(octets, first, long);
         if is_http2 {
-            let builder = http2(limits, Streams::new(connection.patience.clone()));
+            let streams = Streams::new(connection.patience.clone());
+            let turn = streams.turn().clone();
+            let octets = TokioIo::new(octets.within(turn.clone()));
+            let builder = http2(limits, streams.clone());
             let requests = Requests { line, connection };
-            return Self::Http2(Box::pin(builder.serve_connection(octets, requests)));
+            let conversation = builder.serve_connection(octets, requests);
+            return Self::Http2(Box::pin(conversation), turn.sharer(), streams);
         }
         let builder = http1(limits);
         let requests = Requests { line, connection };
-        Self::Http1(Box::pin(builder.serve_connection(octets, requests).with_upgrades()))
+        let conversation = builder.serve_connection(TokioIo::new(octets), requests);
+        Self::Http1(Box::pin(conversation.with_upgrades()))
     }
 
     /// No further requests.
     pub(super) fn graceful_shutdown(&mut self) {
         match self {
             Self::Http1(conversation) => conversation.as_mut().graceful_shutdown(),
-            Self::Http2(conversation) => conversation.as_mut().graceful_shutdown(),
+            Self::Http2(conversation, ..) => conversation.as_mut().graceful_shutdown(),
         }
     }
 }
@@ -128,7 +140,14 @@ impl Future for Conversation {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Http1(conversation) => conversation.as_mut().poll(context),
-            Self::Http2(conversation) => conversation.as_mut().poll(context),
+            // Behind those whose answers it has to write: they go out together.
+            Self::Http2(conversation, sharer, streams) => {
+                let ended = sharer.poll(context, |context| conversation.as_mut().poll(context));
+                if ended.is_ready() {
+                    streams.end();
+                }
+                ended
+            }
         }
     }
 }
@@ -198,7 +217,7 @@ mod tests {
                 let (stream, _) = listener.accept().await.unwrap();
                 let stream = Patient::new(stream, Patience::new(Duration::from_secs(5)));
                 let begun = Begun::of(Octets::Left(Box::new(stream))).await.unwrap();
-                let (mut way, mut all) = (Fair::new(begun.octets, begun.first), Vec::new());
+                let (mut way, mut all) = (begun.octets, begun.first.to_vec());
                 way.read_to_end(&mut all).await.unwrap();
                 (begun.http2, all)
             };

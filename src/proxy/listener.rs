@@ -31,6 +31,7 @@ use super::sessions::Sessions;
 use super::settings::ListenerSettings;
 use super::tls::{HandshakeError, accept};
 use super::traffic::RateLimits;
+use super::turn::{CLOSING, LONG_ANSWERS, Turn};
 use super::upstream::{Timeouts, Upstream};
 use super::worker::Worker;
 use crate::lookup::{Lookups, NameLookup};
@@ -41,7 +42,7 @@ use crate::telemetry::{AccessLog, AccessRecord, Event, Metrics};
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Connections accepted in a row; then whoever else is ready goes first.
-const MOST_ACCEPTED: u8 = 8;
+const MOST_ACCEPTED: u8 = 2;
 
 /// Octets of an answer that the kernel takes beyond what is on its way. It would take megabytes, and say only after a third
 /// of them that there is room again: who reads slowly would look like one who does not read.
@@ -91,6 +92,12 @@ struct Server {
     line: Arc<Line>,
     sessions: Sessions,
     chains: Chains,
+    /// Of the handshakes of a worker: each costs as much as many requests.
+    handshakes: Arc<Turn>,
+    /// In which connections that have ended are closed.
+    closing: Arc<Turn>,
+    /// Of the answers that are long.
+    long: Arc<Turn>,
     places: Arc<Places>,
     connections: TaskTracker,
     drain: CancellationToken,
@@ -134,6 +141,9 @@ impl Proxy {
                 line: Arc::new(line),
                 sessions: sessions.clone(),
                 chains: chains.clone(),
+                handshakes: Turn::new(Duration::ZERO),
+                closing: Turn::new(CLOSING),
+                long: Turn::new(LONG_ANSWERS),
                 places: places.clone(),
                 connections: connections.clone(),
                 drain: drain.clone(),
@@ -309,7 +319,8 @@ async fn shake_hands(
     let line = &server.line;
     let snapshot = line.store.load();
     let limit = line.settings.limits.handshake;
-    let shaken = accept(stream, &snapshot, (&server.sessions, &server.chains), limit).await;
+    let caches = (&server.sessions, &server.chains);
+    let shaken = accept(stream, &snapshot, caches, &server.handshakes, limit).await;
     match shaken {
         Ok((stream, facts)) => {
             line.metrics.handshake("ok", facts.version, facts.resumed);
@@ -355,7 +366,8 @@ async fn converse(server: &Arc<Server>, octets: Octets, connection: Arc<Connecti
         Ok(begun) => begun,
         Err(error) => return broken(&server.line, &connection, &error),
     };
-    let mut conversation = Conversation::new(begun, server.line.clone(), connection.clone());
+    let (line, long) = (server.line.clone(), server.long.sharer());
+    let mut conversation = Conversation::new(begun, line, connection.clone(), long);
     loop {
         tokio::select! {
             biased;
@@ -363,7 +375,7 @@ async fn converse(server: &Arc<Server>, octets: Octets, connection: Arc<Connecti
                 if let Err(error) = ended {
                     broken(&server.line, &connection, &error);
                 }
-                return;
+                break;
             }
             told = attendants.next() => match told {
                 Some(Told::Close) => {
@@ -373,10 +385,11 @@ async fn converse(server: &Arc<Server>, octets: Octets, connection: Arc<Connecti
                     }
                     attendants.push(attend(server.clone(), connection.clone(), true));
                 }
-                Some(Told::Stop) | None => return,
+                Some(Told::Stop) | None => break,
             }
         }
     }
+    server.closing.take(|| drop(conversation)).await;
 }
 
 /// What becomes of a connection, whatever is said on it.

@@ -40,6 +40,7 @@ mod told;
 mod trace;
 mod traefik;
 mod traffic;
+mod turn;
 mod upgrade;
 mod upstream;
 mod visit;

@@ -7,7 +7,9 @@
 use std::cell::{Cell, OnceCell};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::Executor;
@@ -15,9 +17,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::patience::{Patience, Timer};
+use super::turn::Turn;
 
 /// A body gives no more than this at once, as much as a frame holds: who takes as much in time is waited for.
 const PIECE: usize = 16 * 1024;
+
+/// A connection and its requests are worked at for so long in a row. That is enough for ten usual ones, whose answers then
+/// go out together; a hundred that each need a connection to a backend would take milliseconds.
+const TURN: Duration = Duration::from_micros(200);
 
 tokio::task_local! {
     /// Of this task.
@@ -26,14 +33,14 @@ tokio::task_local! {
 
 #[derive(Debug, Default)]
 struct Stream {
-    /// Whose turn it is.
-    turn: Cell<Turn>,
+    /// Who is to do something next.
+    next: Cell<Move>,
     /// Resets the stream, where it became a tunnel.
     tunnel: OnceCell<CancellationToken>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Turn {
+enum Move {
     /// Nothing was heard of the body.
     #[default]
     Unknown,
@@ -47,19 +54,19 @@ enum Turn {
 
 /// A body has something to give; what of it is to be given later.
 pub(super) fn gives(data: &mut Bytes) -> Option<Bytes> {
-    STREAM.try_with(|stream| stream.turn.set(Turn::Client)).ok()?;
+    STREAM.try_with(|stream| stream.next.set(Move::Client)).ok()?;
     (data.len() > PIECE).then(|| data.split_off(PIECE))
 }
 
 /// A body has nothing to give, or nothing more.
 pub(super) fn waits() {
     // Over HTTP/1.1 nobody asks.
-    let _attended = STREAM.try_with(|stream| stream.turn.set(Turn::Backend));
+    let _attended = STREAM.try_with(|stream| stream.next.set(Move::Backend));
 }
 
 /// Whether the client of this stream let its answer lie.
 pub(super) fn is_given_up() -> bool {
-    STREAM.try_with(|stream| stream.turn.get()) == Ok(Turn::GivenUp)
+    STREAM.try_with(|stream| stream.next.get()) == Ok(Move::GivenUp)
 }
 
 /// For what a request becomes that goes on after its answer: cancelled, it resets the stream. Over HTTP/1.1 it does
@@ -71,11 +78,33 @@ pub(super) fn tunnel() -> CancellationToken {
 
 /// Runs the requests of one connection.
 #[derive(Clone, Debug)]
-pub(super) struct Streams(Arc<Patience>);
+pub(super) struct Streams(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    patience: Arc<Patience>,
+    turn: Arc<Turn>,
+    /// Whether the connection has ended.
+    is_over: AtomicBool,
+}
 
 impl Streams {
     pub(super) fn new(patience: Arc<Patience>) -> Self {
-        Self(patience)
+        Self(Arc::new(Shared { patience, turn: Turn::new(TURN), is_over: AtomicBool::new(false) }))
+    }
+
+    /// The turn that they share with their connection.
+    pub(super) fn turn(&self) -> &Arc<Turn> {
+        &self.0.turn
+    }
+
+    /// The connection has ended: nothing is begun for requests that cannot be answered any more.
+    pub(super) fn end(&self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::Relaxed)
     }
 }
 
@@ -87,7 +116,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
                 tokio::spawn(until_reset(reset, task));
             }
             Ok(None) | Err(_) => {
-                tokio::spawn(STREAM.scope(Stream::default(), attended(task, self.0.clone())));
+                tokio::spawn(STREAM.scope(Stream::default(), attended(task, self.clone())));
             }
         }
     }
@@ -103,26 +132,35 @@ async fn until_reset(reset: CancellationToken, way: impl Future<Output = ()>) {
 }
 
 /// A request until its end, or until nobody takes what it has to say.
-async fn attended(request: impl Future<Output = ()>, patience: Arc<Patience>) {
-    fn turn<T>(look: impl FnOnce(&Cell<Turn>) -> T) -> T {
-        STREAM.with(|stream| look(&stream.turn))
+async fn attended(request: impl Future<Output = ()>, streams: Streams) {
+    fn next<T>(look: impl FnOnce(&Cell<Move>) -> T) -> T {
+        STREAM.with(|stream| look(&stream.next))
     }
-    let mut request = pin!(request);
-    let (mut since, mut timer) = (None, Timer::default());
+    let mut request = pin!(Some(request));
+    let (mut since, mut timer, mut sharer) = (None, Timer::default(), streams.turn().sharer());
     std::future::poll_fn(|context| {
-        turn(|turn| turn.set(Turn::Unknown));
-        if request.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+        next(|next| next.set(Move::Unknown));
+        let polled = sharer.poll(context, |context| {
+            let going_on = request.as_mut().as_pin_mut().filter(|_| !streams.is_over());
+            let polled = going_on.map_or(Poll::Ready(()), |request| request.poll(context));
+            if polled.is_ready() {
+                // What it leaves behind takes its time as well.
+                request.set(None);
+            }
+            polled
+        });
+        if polled.is_ready() || sharer.waits() {
+            return polled;
         }
-        match turn(Cell::get) {
-            Turn::Client => since = Some(Instant::now()),
-            Turn::Backend => since = None,
-            Turn::Unknown | Turn::GivenUp => {}
+        match next(Cell::get) {
+            Move::Client => since = Some(Instant::now()),
+            Move::Backend => since = None,
+            Move::Unknown | Move::GivenUp => {}
         }
         let Some(since) = since else { return Poll::Pending };
-        let end = patience.poll_end(since, &mut timer, context);
+        let end = streams.0.patience.poll_end(since, &mut timer, context);
         if end.is_ready() {
-            turn(|turn| turn.set(Turn::GivenUp));
+            next(|next| next.set(Move::GivenUp));
         }
         end
     })
@@ -131,8 +169,6 @@ async fn attended(request: impl Future<Output = ()>, patience: Arc<Patience>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const LIMIT: Duration = Duration::from_millis(500);
@@ -148,8 +184,8 @@ mod tests {
 
     async fn lasts(asked: &[(u64, bool)]) -> Option<Duration> {
         let started = Instant::now();
-        let attended =
-            STREAM.scope(Stream::default(), attended(request(asked), Patience::new(LIMIT)));
+        let attended = STREAM
+            .scope(Stream::default(), attended(request(asked), Streams::new(Patience::new(LIMIT))));
         let ended = tokio::time::timeout(LIMIT * 4, attended).await;
         ended.is_ok().then(|| started.elapsed())
     }
@@ -166,6 +202,14 @@ mod tests {
     async fn one_that_has_nothing_to_give_is_not() {
         let (silent, waiting) = tokio::join!(lasts(&[]), lasts(&[(0, true), (100, false)]));
         assert_eq!((silent, waiting), (None, None));
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_done_for_a_connection_that_has_ended() {
+        let streams = Streams::new(Patience::new(LIMIT));
+        streams.end();
+        let request = async { panic!("it is begun") };
+        STREAM.scope(Stream::default(), attended(request, streams)).await;
     }
 
     #[tokio::test]

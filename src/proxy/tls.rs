@@ -2,8 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rustls::server::Acceptor;
 use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::net::TcpStream;
@@ -14,6 +16,7 @@ use super::chains::Chains;
 use super::connection::TlsFacts;
 use super::patience::Patient;
 use super::sessions::Sessions;
+use super::turn::Turn;
 use crate::snapshot::{HostName, Snapshot};
 
 /// The way to a client.
@@ -35,9 +38,10 @@ pub(super) async fn accept(
     stream: Client,
     snapshot: &Snapshot,
     (sessions, chains): (&Sessions, &Chains),
+    turn: &Arc<Turn>,
     limit: Duration,
 ) -> Result<(TlsStream<Client>, TlsFacts), HandshakeError> {
-    let handshake = shake_hands(stream, snapshot, sessions, chains);
+    let handshake = shake_hands(stream, snapshot, (sessions, chains), turn);
     tokio::time::timeout(limit, handshake)
         .await
         .map_err(|_| HandshakeError::Timeout(limit))?
@@ -47,8 +51,8 @@ pub(super) async fn accept(
 async fn shake_hands(
     stream: Client,
     snapshot: &Snapshot,
-    sessions: &Sessions,
-    chains: &Chains,
+    (sessions, chains): (&Sessions, &Chains),
+    turn: &Arc<Turn>,
 ) -> io::Result<(TlsStream<Client>, TlsFacts)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let sni = start.client_hello().server_name().and_then(HostName::parse);
@@ -59,7 +63,10 @@ async fn shake_hands(
     let mut config: ServerConfig = (**snapshot.tls.config(sni.as_ref())).clone();
     config.session_storage = sessions.clone();
     config.ticketer = sessions.clone();
-    let stream = start.into_stream(Arc::new(config)).await?;
+    let (mut rest, mut sharer) = (start.into_stream(Arc::new(config)), turn.sharer());
+    // Signatures are made and verified in there.
+    let poll = |context: &mut Context<'_>| sharer.poll(context, |context| rest.poll_unpin(context));
+    let stream = std::future::poll_fn(poll).await?;
     let (_, connection) = stream.get_ref();
     let chain = connection.peer_certificates().filter(|chain| !chain.is_empty());
     let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());

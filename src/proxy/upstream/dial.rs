@@ -23,7 +23,7 @@ use crate::snapshot::BackendTls;
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// And on all streams of a connection: clients that do not read must not be able to hold up the others.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-/// The largest head of an answer.
+/// The largest head of an answer, and over HTTP/1.1 as much as is read at once.
 const LONGEST_HEAD: u32 = 64 * 1024;
 
 /// Opens a connection, or waits for one that others are opening and that can be shared.
@@ -112,9 +112,11 @@ async fn alone<S>(shelf: &Arc<Shelf>, stream: S) -> Result<Line, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(LONGEST_HEAD as usize);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let way_back = WayBack::to(shelf);
-    let back = way_back.clone();
+    let (back, closing) = (way_back.clone(), shelf.closing.clone());
     tokio::spawn(async move {
         let mut connection = connection.with_upgrades();
         let ended = poll_fn(|context| {
@@ -127,6 +129,7 @@ where
         if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection to a backend broke");
         }
+        closing.take(|| drop(connection)).await;
     });
     Ok(Line::One(One { sender, way_back }))
 }
@@ -144,7 +147,7 @@ where
         .max_header_list_size(LONGEST_HEAD);
     let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
     let (trunk, first) = Trunk::begin(sender);
-    let driven = Arc::downgrade(&trunk);
+    let (driven, closing) = (Arc::downgrade(&trunk), shelf.closing.clone());
     tokio::spawn(async move {
         let ended = poll_fn(|context| {
             let ended = Pin::new(&mut connection).poll(context);
@@ -156,6 +159,7 @@ where
         if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection to a backend broke");
         }
+        closing.take(|| drop(connection)).await;
     });
     shelf.add(trunk);
     Ok(first)

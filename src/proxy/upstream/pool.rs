@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::super::body::RequestBody;
 use super::super::deadline::Deadline;
+use super::super::turn::{CLOSING, Turn};
 use crate::identity::Fingerprint;
 
 /// Connections at rest for each address; further ones are closed.
@@ -171,11 +172,14 @@ pub(super) struct Shelf {
     /// Over TLS: whether HTTP/2 was agreed on, the last time.
     pub(super) agreed: AtomicBool,
     pub(super) connector: OnceLock<TlsConnector>,
+    /// In which connections that have ended are closed.
+    pub(super) closing: Arc<Turn>,
 }
 
 impl Shelf {
-    fn new(offer: Offer) -> Self {
+    fn new(offer: Offer, closing: Arc<Turn>) -> Self {
         Self {
+            closing,
             resting: Mutex::default(),
             trunks: Mutex::default(),
             opening: Semaphore::new(1),
@@ -245,11 +249,13 @@ pub(super) struct Pool {
     shelves: Mutex<HashMap<Key, Arc<Shelf>>>,
     idle: Duration,
     is_swept: AtomicBool,
+    closing: Arc<Turn>,
 }
 
 impl Pool {
     pub(super) fn new(idle: Duration) -> Self {
-        Self { shelves: Mutex::default(), idle, is_swept: AtomicBool::new(false) }
+        let closing = Turn::new(CLOSING);
+        Self { shelves: Mutex::default(), idle, is_swept: AtomicBool::new(false), closing }
     }
 
     pub(super) fn shelf(self: &Arc<Self>, key: Key) -> Arc<Shelf> {
@@ -257,7 +263,7 @@ impl Pool {
         if let Some(shelf) = shelves.get(&key) {
             return shelf.clone();
         }
-        let shelf = Arc::new(Shelf::new(key.offer));
+        let shelf = Arc::new(Shelf::new(key.offer, self.closing.clone()));
         shelves.insert(key, shelf.clone());
         drop(shelves);
         if !self.is_swept.swap(true, Ordering::AcqRel) {

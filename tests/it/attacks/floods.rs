@@ -97,7 +97,7 @@ fn deaf(
 
 /// The bystander's backend is its own: how long a backend takes that is flooded itself says nothing of the program.
 fn site() -> (Site, Backend, Server) {
-    let (site, apart) = (Site::with_alice(REQUIRE), Backend::start());
+    let (site, apart) = (Site::with_alice(REQUIRE), Backend::standing_back());
     site.write("apart.yaml", &apart.manifest("apart"));
     site.write("open.yaml", &ingress("open", "open.test", "/", "apart"));
     let server = site.start();
@@ -411,6 +411,7 @@ fn settings_and_pings_that_nobody_reads_the_answers_to() {
 #[test]
 fn frames_that_mean_nothing() {
     let (site, _apart, server) = site();
+    let said = server.lines().len();
     unnoticed(&site, &server, || {
         let ping = frame(PING, ACK, 0, &[7; 8]);
         let priority = frame(PRIORITY, 0, 1_001, &[0, 0, 0, 0, 1]);
@@ -424,6 +425,7 @@ fn frames_that_mean_nothing() {
         connection.send(&open(1_003, END_STREAM, &get("open.test", "/"))).unwrap();
         assert_eq!(connection.outcome(1_003), Some(200));
     });
+    assert_eq!(server.lines().len(), said, "a line for each would be a flood of its own");
 }
 
 #[test]

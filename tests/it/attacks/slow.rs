@@ -174,7 +174,7 @@ fn drips(server: &Server) -> Vec<Vec<u8>> {
 
 #[test]
 fn who_drips_a_body_loses_the_place_and_nobody_else_waits() {
-    let (site, apart) = (Site::with_alice(REQUIRE), Backend::start());
+    let (site, apart) = (Site::with_alice(REQUIRE), Backend::standing_back());
     site.write("apart.yaml", &apart.manifest("apart"));
     site.write("open.yaml", &ingress("open", "open.test", "/", "apart"));
     site.write("route.yaml", &route_policy("open", "open", "timeouts: {request: 1s}"));
@@ -277,7 +277,9 @@ fn who_does_not_read_loses_the_connection() {
 
 #[test]
 fn who_does_not_read_is_not_noticed_by_others() {
-    let site = Site::with_alice(REQUIRE);
+    let (site, apart) = (Site::with_alice(REQUIRE), Backend::standing_back());
+    site.write("apart.yaml", &apart.manifest("apart"));
+    site.write("open.yaml", &ingress("open", "open.test", "/", "apart"));
     let server = impatient(&site);
     unnoticed(&site, &server, || {
         let streams = unread(&site, &server);

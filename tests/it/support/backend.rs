@@ -22,6 +22,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use super::cores;
+
 /// Serves until it is dropped.
 pub(crate) struct Backend {
     pub(crate) port: u16,
@@ -35,6 +37,15 @@ type Body = BoxBody<Bytes, Infallible>;
 impl Backend {
     pub(crate) fn start() -> Self {
         Self::at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// For requests of attackers: what it does for them is not at others' cost either.
+    pub(crate) fn standing_back() -> Self {
+        let start = || {
+            cores::stand_back();
+            Self::start()
+        };
+        std::thread::spawn(start).join().unwrap()
     }
 
     pub(crate) fn at(address: IpAddr) -> Self {

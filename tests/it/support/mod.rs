@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod clients;
+pub(crate) mod cores;
 pub(crate) mod frames;
 pub(crate) mod key_server;
 pub(crate) mod manifests;
@@ -39,6 +40,7 @@ pub(crate) const NEGOTIATE: &str = "[Ssl, SslNegotiateCert]";
 impl Site {
     /// Hosts app.test and open.test with a server certificate, accounts azureuser and test, trust in ZeroSSL; no policy.
     pub(crate) fn new() -> Self {
+        cores::leave_one();
         let (server_ca, zerossl, other) =
             (Ca::new("certmap test"), Ca::new("ZeroSSL"), Ca::new("Fabrikam"));
         let site = Self {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use super::write_whole;
+use super::{cores, write_whole};
 
 /// Waiting for something that should be quick.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ impl Server {
 
     pub(crate) fn start_with(manifests: &Path, log: &Path, format: &str, further: &[&str]) -> Self {
         let any = "127.0.0.1:0";
-        let mut child = Command::new(env!("CARGO_BIN_EXE_certmap"))
+        let mut child = cores::program()
             .args([
                 "run",
                 "--http",

@@ -1,0 +1,276 @@
+//! How long some may keep a worker busy before whoever else is ready has a turn.
+//!
+//! A worker polls what is ready in a row, and looks at its sockets again after that: who has a hundred things ready at once
+//! keeps all others waiting for a hundred things. So those that belong together share a turn. Who does not fit waits in a
+//! line, of which the first alone is polled again, once the worker has looked who else has something to say.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::Instant;
+
+/// What a worker's connections that have ended may take in a row to be closed. What was on its way on them and is not read
+/// any more may be megabytes, which the kernel gives back then.
+pub(super) const CLOSING: Duration = Duration::from_micros(50);
+
+/// What may be written in a row of a worker's long answers.
+pub(super) const LONG_ANSWERS: Duration = Duration::from_micros(100);
+
+/// Has the task polled again behind the worker's next look at its sockets.
+pub(super) fn put_off(context: &mut Context<'_>) {
+    // It is never done at once.
+    let _later = pin!(yield_now()).poll(context);
+}
+
+/// A turn of those that share it, on one worker, and the turns that follow it.
+#[derive(Debug)]
+pub(super) struct Turn {
+    longest: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    spent: Duration,
+    /// Of the poll that is under way.
+    since: Option<Instant>,
+    /// Whether the next begins after a look at the sockets.
+    is_over: bool,
+    line: VecDeque<(u64, Waker)>,
+    /// Who stood in the line, in all.
+    tickets: u64,
+}
+
+/// One of those that share it. Dropped, it leaves the line.
+#[derive(Debug)]
+pub(super) struct Sharer {
+    turn: Arc<Turn>,
+    ticket: Option<u64>,
+}
+
+impl Turn {
+    pub(super) fn new(longest: Duration) -> Arc<Self> {
+        Arc::new(Self { longest, state: Mutex::default() })
+    }
+
+    pub(super) fn sharer(self: &Arc<Self>) -> Sharer {
+        Sharer { turn: self.clone(), ticket: None }
+    }
+
+    /// Does this once there is time left for it.
+    pub(super) async fn take(self: &Arc<Self>, work: impl FnOnce()) {
+        let (mut sharer, mut work) = (self.sharer(), Some(work));
+        let mut go = || {
+            if let Some(work) = work.take() {
+                work();
+            }
+            Poll::Ready(())
+        };
+        std::future::poll_fn(|context| sharer.poll(context, |_| go())).await;
+    }
+
+    /// Whether it has gone on for longer than this, with the poll that is under way.
+    pub(super) fn is_longer_than(&self, limit: Duration) -> bool {
+        let state = self.state();
+        let now = state.since.map_or(Duration::ZERO, |since| since.elapsed());
+        state.spent.saturating_add(now) > limit
+    }
+
+    fn spend<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let started = Instant::now();
+        self.state().since = Some(started);
+        let polled = poll();
+        let took = started.elapsed();
+        let mut state = self.state();
+        state.spent = state.spent.saturating_add(took);
+        state.since = None;
+        polled
+    }
+
+    /// Has the first of the line polled again: now if there is time left, and when the next turn begins otherwise.
+    fn call(self: &Arc<Self>) {
+        let mut state = self.state();
+        let Some((_, first)) = state.line.front() else { return };
+        if state.spent <= self.longest {
+            let first = first.clone();
+            drop(state);
+            return first.wake();
+        }
+        let is_called = std::mem::replace(&mut state.is_over, true);
+        drop(state);
+        if !is_called {
+            put_off(&mut Context::from_waker(&self.clone().into()));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_first(&self, ticket: u64) -> bool {
+        self.line.front().is_some_and(|(first, _)| *first == ticket)
+    }
+}
+
+/// The worker has looked at its sockets: the next turn begins.
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        let mut state = self.state();
+        (state.is_over, state.spent) = (false, Duration::ZERO);
+        let first = state.line.front().map(|(_, first)| first.clone());
+        drop(state);
+        first.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Sharer {
+    /// Polls if there is time left, and has it wait where there is none. What was begun is not interrupted.
+    pub(super) fn poll<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if !self.may_go(context) {
+            return Poll::Pending;
+        }
+        let polled = self.turn.spend(|| poll(context));
+        self.turn.call();
+        polled
+    }
+
+    /// Whether it stands in the line. It must be polled again, or dropped.
+    pub(super) fn waits(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    fn may_go(&mut self, context: &Context<'_>) -> bool {
+        let mut state = self.turn.state();
+        if let Some(ticket) = self.ticket {
+            // It may be polled for a reason of its own.
+            let may_go = state.is_first(ticket) && !state.is_over;
+            if may_go {
+                state.line.pop_front();
+                self.ticket = None;
+            }
+            return may_go;
+        }
+        if state.line.is_empty() && state.spent <= self.turn.longest {
+            return true;
+        }
+        state.tickets = state.tickets.wrapping_add(1);
+        let ticket = state.tickets;
+        state.line.push_back((ticket, context.waker().clone()));
+        self.ticket = Some(ticket);
+        let is_first = state.is_first(ticket);
+        drop(state);
+        if is_first {
+            self.turn.call();
+        }
+        false
+    }
+}
+
+impl Drop for Sharer {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut state = self.turn.state();
+        let was_first = state.is_first(ticket);
+        state.line.retain(|(other, _)| *other != ticket);
+        drop(state);
+        if was_first {
+            self.turn.call();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_micros(100);
+
+    fn is_awaited(turn: &Turn) -> bool {
+        !turn.state().line.is_empty()
+    }
+
+    fn busy() {
+        let started = Instant::now();
+        while started.elapsed() < LONG {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Has some each keep the worker busy once, and says how many did so between two turns of somebody else.
+    async fn most_in_a_row(some: usize, longest: Duration) -> usize {
+        let (turn, done) = (Turn::new(longest), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..some {
+            let (turn, done) = (turn.clone(), done.clone());
+            tokio::spawn(async move {
+                let work = || {
+                    busy();
+                    done.fetch_add(1, Ordering::Relaxed);
+                };
+                turn.take(work).await;
+            });
+        }
+        let (mut most, mut before) = (0, 0);
+        while before < some {
+            yield_now().await;
+            let now = done.load(Ordering::Relaxed);
+            most = most.max(now - before);
+            before = now;
+        }
+        most
+    }
+
+    #[tokio::test]
+    async fn somebody_else_has_a_turn_between() {
+        let most = most_in_a_row(50, LONG * 7 / 2).await;
+        assert!((1..=4).contains(&most), "{most}");
+        assert_eq!(most_in_a_row(20, Duration::ZERO).await, 1);
+        assert_eq!(most_in_a_row(20, Duration::from_secs(60)).await, 20);
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_line_keeps_nobody_waiting() {
+        let turn = Turn::new(Duration::ZERO);
+        let ask = || turn.take(busy);
+        ask().await;
+        assert!(!is_awaited(&turn));
+        {
+            let (mut first, mut second, mut third) =
+                (Box::pin(ask()), Box::pin(ask()), Box::pin(ask()));
+            assert!((&mut first).now_or_never().is_none());
+            assert!((&mut second).now_or_never().is_none());
+            assert!((&mut third).now_or_never().is_none() && is_awaited(&turn));
+            drop(first);
+            drop(second);
+            tokio::time::timeout(Duration::from_secs(5), third).await.expect("it is its turn");
+        }
+        assert!(!is_awaited(&turn));
+    }
+
+    #[tokio::test]
+    async fn nobody_goes_before_those_who_wait() {
+        let (turn, order) = (Turn::new(Duration::ZERO), Mutex::new(Vec::new()));
+        let ask = |who: usize| {
+            let order = &order;
+            turn.take(move || {
+                busy();
+                order.lock().unwrap().push(who);
+            })
+        };
+        tokio::join!(ask(0), ask(1), ask(2), ask(3));
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+    }
+}
