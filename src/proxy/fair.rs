@@ -19,7 +19,7 @@ use super::turn::{Sharer, Turn, put_off};
 const MOST_READ: usize = 16 * 1024;
 /// Octets that HTTP/2 reads before it is looked how long that took: up to a hundred frames.
 const LITTLE: usize = 1024;
-/// For so long in a turn HTTP/2 reads on: further frames are further work, and what was begun comes first.
+/// For so long HTTP/2 reads on in one poll: further frames are further work, and what was begun comes first.
 const READING: Duration = Duration::from_micros(60);
 /// Octets that are written before all long answers of a worker share a turn.
 const MOST_WRITTEN: usize = 16 * 1024;
@@ -37,11 +37,13 @@ pub(super) struct Fair<S> {
     long: Sharer,
     /// In which it is read from.
     turn: Option<Arc<Turn>>,
+    /// Its poll in which it was read from last.
+    poll: u64,
 }
 
 impl<S> Fair<S> {
     pub(super) fn new(stream: S, first: Bytes, long: Sharer) -> Self {
-        Self { stream, first, read: 0, written: 0, long, turn: None }
+        Self { stream, first, read: 0, written: 0, long, turn: None, poll: 0 }
     }
 
     /// Of a connection that shares a turn with its requests.
@@ -49,11 +51,15 @@ impl<S> Fair<S> {
         Self { turn: Some(turn), ..self }
     }
 
-    /// By time where there is a turn: an octet may be the hundredth part of a frame, or a tenth of one. Until that turn is
-    /// over nothing more is read, however often it is asked for.
+    /// By time where there is a turn: an octet may be the hundredth part of a frame, or a tenth of one. Nothing more is
+    /// read in that poll, however often it is asked for.
     fn has_read_enough(&mut self) -> bool {
         if let Some(turn) = &self.turn {
-            return self.read >= LITTLE && turn.is_longer_than(READING);
+            let (poll, time) = turn.under_way();
+            if self.poll != poll {
+                (self.poll, self.read) = (poll, 0);
+            }
+            return self.read >= LITTLE && time > READING;
         }
         let is_enough = self.read >= MOST_READ;
         if is_enough {
@@ -62,7 +68,7 @@ impl<S> Fair<S> {
         is_enough
     }
 
-    /// Reads little at first, and then as much again as was read in a row: what was read must be dealt with before it is
+    /// Reads little at first, and then as much again as was read in this poll: what was read must be dealt with before it is
     /// known how long that takes.
     fn read_little(
         &mut self,

@@ -36,6 +36,7 @@ pub(super) struct Turn {
 #[derive(Debug, Default)]
 struct State {
     spent: Duration,
+    polls: u64,
     /// Of the poll that is under way.
     since: Option<Instant>,
     /// Whether the next begins after a look at the sockets.
@@ -45,7 +46,7 @@ struct State {
     tickets: u64,
 }
 
-/// One of those that share it. Dropped, it leaves the line.
+/// One of those that share it, in one task. Dropped, it leaves the line.
 #[derive(Debug)]
 pub(super) struct Sharer {
     turn: Arc<Turn>,
@@ -73,16 +74,17 @@ impl Turn {
         std::future::poll_fn(|context| sharer.poll(context, |_| go())).await;
     }
 
-    /// Whether it has gone on for longer than this, with the poll that is under way.
-    pub(super) fn is_longer_than(&self, limit: Duration) -> bool {
+    /// The number of the poll that is under way, and for how long it has been.
+    pub(super) fn under_way(&self) -> (u64, Duration) {
         let state = self.state();
-        let now = state.since.map_or(Duration::ZERO, |since| since.elapsed());
-        state.spent.saturating_add(now) > limit
+        (state.polls, state.since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
     fn spend<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let started = Instant::now();
-        self.state().since = Some(started);
+        let mut state = self.state();
+        (state.polls, state.since) = (state.polls.wrapping_add(1), Some(started));
+        drop(state);
         let polled = poll();
         let took = started.elapsed();
         let mut state = self.state();
