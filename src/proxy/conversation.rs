@@ -97,7 +97,16 @@ type Way = TokioIo<Fair<Octets>>;
 /// A conversation. It takes as much room as its version needs, and not as much as the other.
 pub(super) enum Conversation {
     Http1(Pin<Box<http1::UpgradeableConnection<Way, Requests>>>),
-    Http2(Pin<Box<http2::Connection<Way, Requests, Streams>>>, Sharer, Streams),
+    Http2(Http2),
+}
+
+/// Its connection shares a turn with its requests.
+pub(super) struct Http2 {
+    connection: Pin<Box<http2::Connection<Way, Requests, Streams>>>,
+    sharer: Sharer,
+    streams: Streams,
+    /// Whether its client is still to be told that no further requests are wanted.
+    is_leaving: bool,
 }
 
 impl Conversation {
@@ -116,8 +125,9 @@ impl Conversation {
             let octets = TokioIo::new(octets.within(turn.clone()));
             let builder = http2(limits, streams.clone());
             let requests = Requests { line, connection };
-            let conversation = builder.serve_connection(octets, requests);
-            return Self::Http2(Box::pin(conversation), turn.sharer(), streams);
+            let connection = Box::pin(builder.serve_connection(octets, requests));
+            let sharer = turn.sharer();
+            return Self::Http2(Http2 { connection, sharer, streams, is_leaving: false });
         }
         let builder = http1(limits);
         let requests = Requests { line, connection };
@@ -129,7 +139,7 @@ impl Conversation {
     pub(super) fn graceful_shutdown(&mut self) {
         match self {
             Self::Http1(conversation) => conversation.as_mut().graceful_shutdown(),
-            Self::Http2(conversation, ..) => conversation.as_mut().graceful_shutdown(),
+            Self::Http2(conversation) => conversation.is_leaving = true,
         }
     }
 }
@@ -140,15 +150,28 @@ impl Future for Conversation {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Http1(conversation) => conversation.as_mut().poll(context),
-            // Behind those whose answers it has to write: they go out together.
-            Self::Http2(conversation, sharer, streams) => {
-                let ended = sharer.poll(context, |context| conversation.as_mut().poll(context));
-                if ended.is_ready() {
-                    streams.end();
-                }
-                ended
-            }
+            Self::Http2(conversation) => conversation.poll(context),
         }
+    }
+}
+
+impl Http2 {
+    /// Behind those whose answers it has to write: they go out together, and before the client is told to go (some take
+    /// what comes after that for lost).
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        let (connection, is_leaving) = (&mut self.connection, &mut self.is_leaving);
+        let ended = self.sharer.poll(context, |context| {
+            let ended = connection.as_mut().poll(context);
+            if ended.is_ready() || !std::mem::take(is_leaving) {
+                return ended;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().poll(context)
+        });
+        if ended.is_ready() {
+            self.streams.end();
+        }
+        ended
     }
 }
 

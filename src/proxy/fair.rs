@@ -17,8 +17,8 @@ use super::turn::{Sharer, Turn, put_off};
 
 /// Octets that HTTP/1.1 reads in a row.
 const MOST_READ: usize = 16 * 1024;
-/// Octets that HTTP/2 reads before it is looked how long that took: up to a hundred frames.
-const LITTLE: usize = 1024;
+/// Octets that HTTP/2 reads before it is looked how long that took: some hundred small frames.
+const LITTLE: usize = 4 * 1024;
 /// For so long HTTP/2 reads on in one poll: further frames are further work, and what was begun comes first.
 const READING: Duration = Duration::from_micros(60);
 /// Octets that are written before all long answers of a worker share a turn.
