@@ -46,7 +46,7 @@ struct State {
     tickets: u64,
 }
 
-/// One of those that share it, in one task. Dropped, it leaves the line.
+/// One of those that share it. Dropped, it leaves the line.
 #[derive(Debug)]
 pub(super) struct Sharer {
     turn: Arc<Turn>,
@@ -120,7 +120,8 @@ impl State {
     }
 }
 
-/// The worker has looked at its sockets: the next turn begins.
+/// The worker has looked at its sockets: the next turn begins. Nobody can be put off in here, for tokio has its list of those
+/// in its hands.
 impl Wake for Turn {
     fn wake(self: Arc<Self>) {
         let mut state = self.state();
@@ -159,6 +160,11 @@ impl Sharer {
             if may_go {
                 state.line.pop_front();
                 self.ticket = None;
+            } else if let Ok(place) = state.line.binary_search_by_key(&ticket, |(it, _)| *it)
+                && let Some((_, waker)) = state.line.get_mut(place)
+            {
+                // It may belong to another task by now, as what was upgraded does.
+                waker.clone_from(context.waker());
             }
             return may_go;
         }
@@ -260,6 +266,19 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(5), third).await.expect("it is its turn");
         }
         assert!(!is_awaited(&turn));
+    }
+
+    #[tokio::test]
+    async fn who_goes_to_another_task_is_woken_there() {
+        let turn = Turn::new(Duration::ZERO);
+        turn.take(busy).await;
+        let mut moved = Box::pin({
+            let turn = turn.clone();
+            async move { turn.take(busy).await }
+        });
+        assert!((&mut moved).now_or_never().is_none());
+        let done = tokio::spawn(moved);
+        tokio::time::timeout(Duration::from_secs(5), done).await.expect("it is its turn").unwrap();
     }
 
     #[tokio::test]

@@ -377,6 +377,26 @@ fn an_early_hint_is_dropped_and_the_answer_comes() {
 }
 
 #[test]
+fn a_head_of_an_answer_that_is_too_long_is_a_502_and_says_so() {
+    let padded = |octets: usize| {
+        let fields: String = (0..octets / 1000)
+            .map(|number| format!("X-{number}: {}\r\n", "x".repeat(1000)))
+            .collect();
+        answer("200 OK", &fields, b"whole")
+    };
+    let origin = Origin::start(&[("/long", padded(50_000)), ("/longer", padded(140_000))]);
+    let site = Site::new();
+    site.write("backend.yaml", &origin.manifest("echo"));
+    let server = site.start();
+    let reply = curl(&site, server.https, "-", "open.test", "/long", &["--http2"]);
+    assert_eq!((reply.status, reply.body.as_str()), (200, "whole"));
+    let reply = curl(&site, server.https, "-", "open.test", "/longer", &["--http2"]);
+    assert_eq!(reply.status, 502, "{reply:?}");
+    let line = server.logged(|line| line.contains("/longer"));
+    assert!(line.contains("too large"), "{line}");
+}
+
+#[test]
 fn a_head_alone_keeps_its_length_and_the_connection_goes_on() {
     let origin = Origin::start(&[
         ("/head", vec![b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n".to_vec()]),
