@@ -27,9 +27,9 @@ pub(super) struct DevArguments {
 
 pub(super) async fn dev(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let backend = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-    let manifests = prepare(&arguments.directory, backend.local_addr()?, Timestamp::now())?;
+    let prepared = prepare(&arguments.directory, backend.local_addr()?, Timestamp::now())?;
     tokio::spawn(whoami(backend, "whoami"));
-    let mut settings = arguments.serve.settings(app::Source::Directory(manifests));
+    let mut settings = arguments.serve.settings(app::Source::Directory(prepared.manifests.clone()));
     if !arguments.public {
         settings.http.iter_mut().chain(&mut settings.https).for_each(loopback);
     }

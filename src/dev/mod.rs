@@ -8,7 +8,8 @@ mod pki;
 mod welcome;
 mod whoami;
 
-use std::io;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,9 @@ pub enum DevError {
     /// Somebody else's files are there.
     #[error("{0} holds files that certmap dev did not make: name a directory of its own")]
     NotOurs(PathBuf),
+    /// Another one serves from there, and its manifests name its own backend.
+    #[error("{0} is served by another certmap dev: end that one, or name another directory")]
+    Served(PathBuf),
     /// A certificate cannot be made.
     #[error("a certificate cannot be made: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -42,12 +46,20 @@ pub enum DevError {
     Pkcs12(PathBuf, String),
 }
 
-/// Makes what is missing; the manifests are below.
+/// A directory in which everything is there. It is nobody else's until this is dropped, or the process is gone.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Where the manifests are.
+    pub manifests: PathBuf,
+    _claim: File,
+}
+
+/// Makes what is missing.
 ///
 /// # Errors
-/// Something cannot be written.
-pub fn prepare(directory: &Path, whoami: SocketAddr, now: Timestamp) -> Result<PathBuf, DevError> {
-    claim(directory)?;
+/// Something cannot be written, or the directory is somebody else's.
+pub fn prepare(directory: &Path, whoami: SocketAddr, now: Timestamp) -> Result<Prepared, DevError> {
+    let _claim = claim(directory)?;
     let manifests = directory.join("manifests");
     if !pki::is_current(directory, now) {
         // First these: should the rest fail, the next start makes it all again.
@@ -55,11 +67,11 @@ pub fn prepare(directory: &Path, whoami: SocketAddr, now: Timestamp) -> Result<P
         pki::make(directory, now)?;
     }
     manifests::write(directory, &manifests, whoami)?;
-    Ok(manifests)
+    Ok(Prepared { manifests, _claim })
 }
 
-/// Takes a directory for its own, if it is empty or was taken before: nobody else's files are ever touched.
-fn claim(directory: &Path) -> Result<(), DevError> {
+/// Takes a directory for its own, if it is empty or was taken before and is not in use: nobody else's files are ever touched.
+fn claim(directory: &Path) -> Result<File, DevError> {
     let file_error = |error| DevError::File { path: directory.to_owned(), error };
     let marker = directory.join(MARKER);
     let foreign = std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
@@ -68,7 +80,19 @@ fn claim(directory: &Path) -> Result<(), DevError> {
     }
     std::fs::create_dir_all(directory.join("manifests")).map_err(file_error)?;
     private(directory, 0o700)?;
-    write(&marker, "Made by certmap dev. Delete the directory to begin anew.\n")
+    let marker_error = |error| DevError::File { path: marker.clone(), error };
+    // Before anything is written: what is in use stays as it is.
+    let mut claim =
+        File::options().create(true).append(true).open(&marker).map_err(marker_error)?;
+    claim.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => DevError::Served(directory.to_owned()),
+        TryLockError::Error(error) => marker_error(error),
+    })?;
+    claim.set_len(0).map_err(marker_error)?;
+    claim
+        .write_all(b"Made by certmap dev. Delete the directory to begin anew.\n")
+        .map_err(marker_error)?;
+    Ok(claim)
 }
 
 fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), DevError> {
@@ -96,7 +120,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         let now = Timestamp::now();
-        let manifests = prepare(root, "127.0.0.1:9".parse().unwrap(), now).unwrap();
+        let manifests = prepare(root, "127.0.0.1:9".parse().unwrap(), now).unwrap().manifests;
         std::fs::remove_file(root.join("server-ca.crt")).unwrap();
         prepare(root, "127.0.0.1:9".parse().unwrap(), now).unwrap();
         assert!(
@@ -108,6 +132,22 @@ mod tests {
         assert_eq!(read(&root.join("alice.crt")).unwrap(), first);
         assert_eq!(read(&manifests.join("policy.yaml")).unwrap(), "# edited\n");
         assert!(read(&manifests.join("whoami.yaml")).unwrap().contains("port: 10"));
+    }
+
+    #[test]
+    fn what_another_one_serves_from_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let prepare = |port: u16| {
+            let backend = SocketAddr::from(([127, 0, 0, 1], port));
+            prepare(directory.path(), backend, Timestamp::now())
+        };
+        let first = prepare(9).unwrap();
+        assert!(matches!(prepare(10), Err(DevError::Served(_))));
+        let manifest = first.manifests.join("whoami.yaml");
+        assert!(read(&manifest).unwrap().contains("port: 9}"));
+        drop(first);
+        prepare(10).unwrap();
+        assert!(read(&manifest).unwrap().contains("port: 10}"));
     }
 
     #[test]

@@ -204,6 +204,10 @@ fn dev_serves_what_it_prints() {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let said: Vec<String> = lines.take_while(|line| !line.starts_with("In a browser")).collect();
+    // Another one there is told so, and takes nothing away from the first.
+    let mut another = Command::new(env!("CARGO_BIN_EXE_certmap"));
+    let (ok, text) = run(another.arg("dev").arg(&dev).args(["--http", any, "--https", any]));
+    assert!(!ok && text.contains("another certmap dev: end that one, or name another"), "{text}");
     let mut expected = String::new();
     let (mut tried, mut failed) = (0, Vec::new());
     for line in said {
