@@ -153,7 +153,8 @@ impl<S: Read + Write> H2<S> {
         })
     }
 
-    /// What came until everything that was sent had been looked at, and whether the connection goes on.
+    /// What came until everything that was sent had been looked at, and whether the connection goes on. An answer to
+    /// what was sent last may come later: the answer to a PING goes first.
     pub(crate) fn settled(&mut self) -> (Vec<Event>, bool) {
         let (pongs, mut events) = (self.upkeep.pongs, Vec::new());
         // It may have hung up by now; what it has sent is still there to be read.
