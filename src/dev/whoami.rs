@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,10 +25,15 @@ pub async fn whoami(listener: TcpListener, name: &str) {
         };
         let served_by = served_by.clone();
         tokio::spawn(async move {
-            let answer = |request: Request<Incoming>| {
+            let answer = |mut request: Request<Incoming>| {
                 let mut response = answer_to(&request);
                 response.headers_mut().insert(SERVED_BY, served_by.clone());
-                async move { Ok::<_, Infallible>(response) }
+                async move {
+                    // An answer in the middle of a body would end the connection with octets unread: the answer can be lost
+                    // with it (RFC 9112, 9.6).
+                    while let Some(Ok(_)) = request.body_mut().frame().await {}
+                    Ok::<_, Infallible>(response)
+                }
             };
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

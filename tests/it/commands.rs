@@ -209,13 +209,14 @@ fn dev_serves_what_it_prints() {
     let (ok, text) = run(another.arg("dev").arg(&dev).args(["--http", any, "--https", any]));
     assert!(!ok && text.contains("another certmap dev: end that one, or name another"), "{text}");
     let mut expected = String::new();
-    let (mut tried, mut failed) = (0, Vec::new());
+    let (mut tried, mut failed, mut last) = (0, Vec::new(), String::new());
     for line in said {
         let command = line.trim();
         if command.starts_with("curl") {
             let (_, text) = run(Command::new("sh").args(["-c", &format!("{command} -s")]));
             // After the edit, the last line's answer is another one.
             let wanted = if tried == 8 { "user: test" } else { expected.as_str() };
+            command.clone_into(&mut last);
             tried += 1;
             if !text.contains(wanted) {
                 failed.push(format!("{command}: no {wanted:?} in {text}"));
@@ -234,6 +235,11 @@ fn dev_serves_what_it_prints() {
             );
         }
     }
+    let much = directory.path().join("much");
+    std::fs::write(&much, vec![b'x'; 50_000_000]).unwrap();
+    let upload = format!("{last} -s --max-time 20 -H Expect: --data-binary @{}", much.display());
+    let (ok, text) = run(Command::new("sh").args(["-c", &upload]));
+    assert!(ok && text.contains("user: test"), "{text}");
     drop(child.kill());
     drop(child.wait());
     assert!(failed.is_empty() && tried == 9, "{tried} tried: {failed:#?}");
