@@ -25,7 +25,7 @@ const FLOOR_APART: Duration = Duration::from_millis(10);
 /// in the program that is built for tests. A program that an attack holds up holds everybody up for longer.
 const FLOOR: Duration = Duration::from_millis(400);
 /// A disturbance from elsewhere passes, that of an attack does not: the best round counts.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 4;
 const ROUND: Duration = Duration::from_millis(800);
 const ATTACKERS: usize = 2;
 /// KiB that the program may grow by: some connections' buffers, and what its allocator does not give back at once.
