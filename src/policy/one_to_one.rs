@@ -1,8 +1,9 @@
 //! One certificate, one account: found by digest, whatever their number.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::account::Account;
 use crate::identity::Fingerprint;

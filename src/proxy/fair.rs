@@ -68,6 +68,31 @@ impl<S> Fair<S> {
         is_enough
     }
 
+    /// What was read already, and over HTTP/1.1 what follows it and is there: hyper doubles its room for a connection, for
+    /// good, where the beginning of a head comes alone.
+    fn read_first(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let length = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first.split_to(length));
+        if self.first.is_empty() {
+            // It would keep its room.
+            self.first = Bytes::new();
+        }
+        if self.turn.is_some() || buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            read => read,
+        }
+    }
+
     /// Reads little at first, and then as much again as was read in this poll: what was read must be dealt with before it is
     /// known how long that takes.
     fn read_little(
@@ -116,13 +141,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.first.is_empty() {
-            let length = self.first.len().min(buffer.remaining());
-            buffer.put_slice(&self.first.split_to(length));
-            if self.first.is_empty() {
-                // It would keep its room.
-                self.first = Bytes::new();
-            }
-            return Poll::Ready(Ok(()));
+            return self.read_first(context, buffer);
         }
         if self.has_read_enough() {
             put_off(context);
@@ -203,6 +222,19 @@ mod tests {
             }
         };
         assert_eq!(turns(reading).await, 10);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_already_comes_with_what_follows_it_and_alone_where_nothing_does() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let first = Bytes::from_static(b"GET /");
+        let mut stream = Fair::new(server, first.clone(), Turn::new(LONG).sharer());
+        let mut room = [0; 1024];
+        assert_eq!(stream.read(&mut room).await.unwrap(), first.len());
+        client.write_all(b" HTTP/1.1").await.unwrap();
+        stream.first = first;
+        assert_eq!(stream.read(&mut room).await.unwrap(), 14);
+        assert_eq!(&room[..14], b"GET / HTTP/1.1");
     }
 
     #[tokio::test]

@@ -116,7 +116,8 @@ impl StoresServerSessions for ScopedSessions {
         }
         let key = self.key(&key);
         self.note(Made::Session(key.clone()));
-        self.all.kept.put(key, value)
+        // rustls has put it together octet by octet, in up to twice the room.
+        self.all.kept.put(key, value.as_slice().to_vec())
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {

@@ -60,7 +60,8 @@ pub struct VirtualHost {
     pub policed: bool,
     /// The public keys that its policies publish, as a JWK set.
     pub keys: Option<Arc<str>>,
-    routes: HashMap<PathPattern, Route>,
+    /// Clients look paths up and put none in, as with hosts.
+    routes: foldhash::HashMap<PathPattern, Route>,
     exact: Lengths,
     prefixes: Lengths,
 }
@@ -109,6 +110,7 @@ impl VirtualHost {
             PathPattern::Prefix(path) => Some(&**path),
         });
         let (exact, prefixes) = (exact.collect(), prefixes.collect());
+        let routes = routes.into_iter().collect();
         Self { pattern, terms, rules: None, policed, keys, routes, exact, prefixes }
     }
 

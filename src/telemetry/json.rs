@@ -17,10 +17,13 @@ const LONGEST_VALUE: usize = 4096;
 /// Most lines are shorter.
 const USUAL_LINE: usize = 1024;
 
-/// A name of ours, with what stands around it.
+/// A name of ours, with what stands around it: before a text its first quote as well.
 macro_rules! key {
     ($name:literal) => {
         concat!(",\"", $name, "\":")
+    };
+    ($name:literal, text) => {
+        concat!(",\"", $name, "\":\"")
     };
 }
 
@@ -28,45 +31,47 @@ macro_rules! key {
 pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
     let mut line = Line::begin(record.time);
     line.plain(
-        key!("event"),
+        key!("event", text),
         match record.event {
             Event::Request => "request",
             Event::Handshake => "handshakeFailed",
         },
     );
-    line.end_point([key!("client_ip"), key!("client_port")], record.client);
-    line.end_point([key!("server_ip"), key!("server_port")], record.local);
-    line.text(key!("tls"), record.tls);
-    line.plain(key!("protocol"), record.protocol);
-    line.text(key!("method"), record.method.as_ref().map(Method::as_str));
-    line.field(key!("host"), record.host.as_ref());
-    line.text(key!("path"), Some(record.path()).filter(|path| !path.is_empty()));
-    line.text(key!("query"), record.query());
-    line.value(key!("user_agent"), record.user_agent.as_ref());
-    line.value(key!("referer"), record.referer.as_ref());
-    line.number(key!("status"), record.status.into());
-    line.number(key!("substatus"), record.substatus.into());
+    line.end_point([key!("client_ip", text), key!("client_port")], record.client);
+    line.end_point([key!("server_ip", text), key!("server_port")], record.local);
+    line.text(key!("tls", text), record.tls);
+    line.plain(key!("protocol", text), record.protocol);
+    line.text(key!("method", text), record.method.as_ref().map(Method::as_str));
+    line.field(key!("host", text), record.host.as_ref());
+    line.text(key!("path", text), Some(record.path()).filter(|path| !path.is_empty()));
+    line.text(key!("query", text), record.query());
+    line.value(key!("user_agent", text), record.user_agent.as_ref());
+    line.value(key!("referer", text), record.referer.as_ref());
+    line.number(key!("status"), record.status);
+    line.number(key!("substatus"), record.substatus);
     match record.code {
-        Some(code) => line.text(key!("code"), Some(code)),
+        Some(code) => line.text(key!("code", text), Some(code)),
         None if record.status > 0 => {
-            line.key(key!("code"));
-            line.quoted(|line| line.digits(record.status.into(), 1));
+            line.key(key!("code", text));
+            line.digits(record.status);
+            line.quote();
         }
         None => {}
     }
-    line.text(key!("user"), record.user.as_ref().map(Principal::name));
-    line.text(key!("mechanism"), record.mechanism);
-    line.text(key!("policy"), record.policy.as_deref());
-    line.text(key!("mapping"), record.mapping.as_deref());
+    line.text(key!("user", text), record.user.as_ref().map(Principal::name));
+    line.text(key!("mechanism", text), record.mechanism);
+    line.text(key!("policy", text), record.policy.as_deref());
+    line.text(key!("mapping", text), record.mapping.as_deref());
     let peer = record.certificate.as_deref();
-    line.text(key!("certificate_serial"), peer.map(|peer| &*peer.serial));
-    line.text(key!("certificate_subject"), peer.map(|peer| &*peer.subject_text));
-    line.text(key!("reason"), record.reason.as_deref());
-    line.field(key!("request_id"), record.request_id.as_ref());
-    line.text(key!("trace_id"), record.trace_id.as_deref());
+    line.text(key!("certificate_serial", text), peer.map(|peer| &*peer.serial));
+    line.text(key!("certificate_subject", text), peer.map(|peer| &*peer.subject_text));
+    line.text(key!("reason", text), record.reason.as_deref());
+    line.field(key!("request_id", text), record.request_id.as_ref());
+    line.text(key!("trace_id", text), record.trace_id.as_deref());
     if let Some(backend) = record.backend {
-        line.key(key!("backend"));
-        line.quoted(|line| line.socket(backend));
+        line.key(key!("backend", text));
+        line.socket(backend);
+        line.quote();
     }
     line.number(key!("bytes_sent"), record.bytes_sent);
     line.milliseconds(key!("duration_ms"), record.duration);
@@ -80,8 +85,9 @@ struct Line(Vec<u8>);
 impl Line {
     fn begin(time: Timestamp) -> Self {
         let mut line = Self(Vec::with_capacity(USUAL_LINE));
-        line.0.extend_from_slice(b"{\"time\":");
-        line.quoted(|line| line.time(time));
+        line.0.extend_from_slice(b"{\"time\":\"");
+        line.time(time);
+        line.quote();
         line
     }
 
@@ -94,22 +100,22 @@ impl Line {
         self.0.extend_from_slice(key.as_bytes());
     }
 
-    fn quoted(&mut self, write: impl FnOnce(&mut Self)) {
-        self.0.push(b'"');
-        write(self);
+    fn quote(&mut self) {
         self.0.push(b'"');
     }
 
     /// A text of ours: there is nothing to escape.
     fn plain(&mut self, key: &str, text: &str) {
         self.key(key);
-        self.quoted(|line| line.0.extend_from_slice(text.as_bytes()));
+        self.0.extend_from_slice(text.as_bytes());
+        self.quote();
     }
 
     fn text(&mut self, key: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.key(key);
-            self.quoted(|line| line.escaped(text));
+            self.escaped(text);
+            self.quote();
         }
     }
 
@@ -130,26 +136,26 @@ impl Line {
     fn texts(&mut self, key: &str, texts: &[String]) {
         let Some((first, others)) = texts.split_first() else { return };
         self.key(key);
-        self.0.push(b'[');
-        self.quoted(|line| line.escaped(first));
+        self.0.extend_from_slice(b"[\"");
+        self.escaped(first);
         for text in others {
-            self.0.push(b',');
-            self.quoted(|line| line.escaped(text));
+            self.0.extend_from_slice(b"\",\"");
+            self.escaped(text);
         }
-        self.0.push(b']');
+        self.0.extend_from_slice(b"\"]");
     }
 
-    fn number(&mut self, key: &str, number: u64) {
+    fn number(&mut self, key: &str, number: impl itoa::Integer) {
         self.key(key);
-        self.digits(number, 1);
+        self.digits(number);
     }
 
     /// With as many decimals as there are.
     fn milliseconds(&mut self, key: &str, duration: Duration) {
         self.key(key);
-        self.digits(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), 1);
+        self.digits(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         self.0.push(b'.');
-        self.digits(u64::from(duration.subsec_nanos() % 1_000_000), 6);
+        self.decimals::<6>(duration.subsec_nanos() % 1_000_000);
         let mut spare = 5;
         while spare > 0 && self.0.pop_if(|digit| *digit == b'0').is_some() {
             spare -= 1;
@@ -158,8 +164,9 @@ impl Line {
 
     fn end_point(&mut self, [address, port]: [&str; 2], end: SocketAddr) {
         self.key(address);
-        self.quoted(|line| line.address(end.ip().to_canonical()));
-        self.number(port, end.port().into());
+        self.address(end.ip().to_canonical());
+        self.quote();
+        self.number(port, end.port());
     }
 
     fn address(&mut self, address: IpAddr) {
@@ -169,7 +176,7 @@ impl Line {
                     if at > 0 {
                         self.0.push(b'.');
                     }
-                    self.digits(octet.into(), 1);
+                    self.digits(octet);
                 }
             }
             IpAddr::V6(address) => self.shown(address),
@@ -181,7 +188,7 @@ impl Line {
             SocketAddr::V4(socket) => {
                 self.address((*socket.ip()).into());
                 self.0.push(b':');
-                self.digits(socket.port().into(), 1);
+                self.digits(socket.port());
             }
             SocketAddr::V6(socket) => self.shown(socket),
         }
@@ -192,18 +199,18 @@ impl Line {
         let _written = write!(self, "{value}");
     }
 
-    /// At least so many.
-    fn digits(&mut self, number: u64, least: usize) {
-        let (mut left, mut count) = (number, 0);
-        let mut digits = [b'0'; 20];
+    fn digits(&mut self, number: impl itoa::Integer) {
+        self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// So many, with noughts before them.
+    fn decimals<const COUNT: usize>(&mut self, number: u32) {
+        let (mut left, mut digits) = (number, [b'0'; COUNT]);
         for digit in digits.iter_mut().rev() {
-            if left == 0 && count >= least {
-                break;
-            }
-            *digit = b'0' + (left % 10) as u8;
-            (left, count) = (left / 10, count + 1);
+            *digit += (left % 10) as u8;
+            left /= 10;
         }
-        self.0.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
+        self.0.extend_from_slice(&digits);
     }
 
     /// RFC 3339 with milliseconds. Many requests come in one second, and a date takes some working out.
@@ -225,7 +232,7 @@ impl Line {
             LAST.set((last, text));
         }
         self.0.extend_from_slice(&text);
-        self.digits(u64::from(nanosecond.unsigned_abs() / 1_000_000), 3);
+        self.decimals::<3>(nanosecond.unsigned_abs() / 1_000_000);
         self.0.push(b'Z');
     }
 
@@ -250,11 +257,30 @@ impl Line {
     }
 }
 
-/// Whether nothing in it is escaped. Looking at all of it costs less than stopping early.
+/// Whether nothing in it is escaped. Looking at all of it costs less than stopping early, and at eight octets no more than at
+/// one.
 fn is_plain(octets: &[u8]) -> bool {
-    octets.iter().fold(true, |all, octet| {
-        all & (octet.wrapping_sub(b' ') < 0x7F - b' ') & (*octet != b'"') & (*octet != b'\\')
-    })
+    let (eights, rest) = octets.as_chunks();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(last, octet)| *last = *octet);
+    let odd = eights.iter().fold(odd(last), |all, eight| all | odd(*eight));
+    odd & HIGH == 0
+}
+
+/// The highest bit of each of eight octets.
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Has the highest bit of some octet set if any of them is a control character, a quote, a backslash or not ASCII.
+fn odd(eight: [u8; 8]) -> u64 {
+    const fn each(octet: u8) -> u64 {
+        u64::from_ne_bytes([octet; 8])
+    }
+    let octets = u64::from_ne_bytes(eight);
+    // No sum of it carries from one octet into the next.
+    let low = octets & !HIGH;
+    let is = |octet: u8| !((low ^ each(octet)) + each(0x7F));
+    let is_control = !(low + each(0x80 - b' '));
+    octets | is_control | is(b'"') | is(b'\\') | is(0x7F)
 }
 
 impl Write for Line {
@@ -331,6 +357,22 @@ mod tests {
         );
         assert_eq!((&value["code"], &value["status"]), (&"200".into(), &200.into()));
         assert_eq!(value["bytes_sent"], u64::MAX);
+    }
+
+    #[test]
+    fn an_odd_octet_is_found_wherever_it_is() {
+        for length in 0..40 {
+            let text = vec![b'a'; length];
+            assert!(is_plain(&text));
+            for (place, octet) in
+                (0..length).flat_map(|place| (0..=u8::MAX).map(move |it| (place, it)))
+            {
+                let mut text = text.clone();
+                text[place] = octet;
+                let plain = matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
+                assert_eq!(is_plain(&text), plain, "{octet:#x} at {place} of {length}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //!
 //! A connection is driven by a task on the runtime that opened it. No lock is held while anything is waited for.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use hyper::client::conn::{http1, http2};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -246,6 +246,7 @@ impl Shelf {
 
 /// All kept connections.
 pub(super) struct Pool {
+    /// By where they lead, which no client chooses: a hash that none can foresee would cost each request more.
     shelves: Mutex<HashMap<Key, Arc<Shelf>>>,
     idle: Duration,
     is_swept: AtomicBool,
