@@ -11,7 +11,7 @@ use super::world::{ObjectKind, ObjectName, ObjectRef};
 use crate::identity::Fingerprint;
 use crate::policy::{DenialCode, Guard, Policy};
 use crate::snapshot::{
-    ClientCertificateTerms, HostPattern, HostTable, PathPattern, Route, RouteSettings, RouteTls,
+    ClientCertificateTerms, HostPattern, HostTable, RouteSettings, RouteTls, Routes,
     ServerCertificates, Tls, TlsRules, VirtualHost,
 };
 
@@ -68,7 +68,7 @@ pub(super) fn findings(hosts: &KeptHosts) -> impl Iterator<Item = Finding> {
 }
 
 fn host(pattern: &HostPattern, shares: &[&Arc<Share>], floor: &TlsRules) -> KeptHost {
-    let mut routes: HashMap<PathPattern, Route> = HashMap::new();
+    let mut routes = Routes::default();
     let mut findings = Vec::new();
     // A default backend is for what no rule of any Ingress takes.
     for is_default in [false, true] {
@@ -93,7 +93,7 @@ fn host(pattern: &HostPattern, shares: &[&Arc<Share>], floor: &TlsRules) -> Kept
 fn demanded(
     pattern: &HostPattern,
     shares: &[&Arc<Share>],
-    routes: &mut HashMap<PathPattern, Route>,
+    routes: &mut Routes,
     floor: &TlsRules,
     findings: &mut Vec<Finding>,
 ) -> Option<TlsRules> {
@@ -162,7 +162,7 @@ fn of_route_policy(
     Finding { target, ..finding }
 }
 
-fn add(routes: &mut HashMap<PathPattern, Route>, share: &Share, entry: &Entry) -> Option<Finding> {
+fn add(routes: &mut Routes, share: &Share, entry: &Entry) -> Option<Finding> {
     let Some(oldest) = routes.get_mut(&entry.path) else {
         routes.insert(entry.path.clone(), entry.route.clone());
         return None;

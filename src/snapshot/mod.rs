@@ -21,7 +21,7 @@ pub use backend::{Backend, BackendState, Endpoint, EndpointState, Protocol, Targ
 pub use host::{HostName, HostPattern, HostTable};
 pub use identity_headers::IdentityHeaders;
 pub use path::{AmbiguousPath, canonical, unambiguous};
-pub use route::{PathPattern, Route, VirtualHost};
+pub use route::{PathPattern, Route, Routes, VirtualHost};
 pub use settings::{
     BackendTls, Balance, Coding, Compression, CookieAffinity, Cors, DemandedBy, Ejection,
     ErrorPage, HeaderEdits, PathRewrite, RateKey, RateLimit, Retry, Rewrite, RouteLimits,

@@ -1,6 +1,5 @@
 //! From host and path to what stands before the backend, and to the backend. Pure.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::backend::Backend;
@@ -11,6 +10,9 @@ use super::settings::RouteSettings;
 use super::terms::ClientCertificateTerms;
 use super::tls_rules::TlsRules;
 use crate::policy::{Guard, Policy};
+
+/// What stands at each path of a host. Clients look paths up and put none in, as with hosts.
+pub type Routes = foldhash::HashMap<PathPattern, Route>;
 
 /// One path of one host.
 #[derive(Clone, Debug)]
@@ -60,8 +62,7 @@ pub struct VirtualHost {
     pub policed: bool,
     /// The public keys that its policies publish, as a JWK set.
     pub keys: Option<Arc<str>>,
-    /// Clients look paths up and put none in, as with hosts.
-    routes: foldhash::HashMap<PathPattern, Route>,
+    routes: Routes,
     exact: Lengths,
     prefixes: Lengths,
 }
@@ -89,11 +90,7 @@ impl<'p> FromIterator<&'p str> for Lengths {
 impl VirtualHost {
     /// A host with these routes.
     #[must_use]
-    pub fn new(
-        pattern: HostPattern,
-        terms: Arc<ClientCertificateTerms>,
-        routes: HashMap<PathPattern, Route>,
-    ) -> Self {
+    pub fn new(pattern: HostPattern, terms: Arc<ClientCertificateTerms>, routes: Routes) -> Self {
         let policed = routes.values().any(|route| !matches!(route.guard, Guard::Open));
         let publishes = |policy: &&Policy| {
             policy.forward.signed_identity.as_ref().is_some_and(|signed| signed.publish)
@@ -110,7 +107,6 @@ impl VirtualHost {
             PathPattern::Prefix(path) => Some(&**path),
         });
         let (exact, prefixes) = (exact.collect(), prefixes.collect());
-        let routes = routes.into_iter().collect();
         Self { pattern, terms, rules: None, policed, keys, routes, exact, prefixes }
     }
 

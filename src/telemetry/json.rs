@@ -360,6 +360,33 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_is_known_can_be_read() {
+        let address = "192.0.2.7:443".parse().unwrap();
+        let mut record =
+            AccessRecord::new(Event::Handshake, Timestamp::UNIX_EPOCH, address, address);
+        (record.tls, record.protocol) = (Some("TLSv1.3"), "HTTP/2.0");
+        (record.method, record.target) = (Some(Method::GET), "/path?query".parse().ok());
+        let value = |text| Some(HeaderValue::from_static(text));
+        (record.host, record.user_agent, record.referer) =
+            (value("host"), value("agent"), value("referer"));
+        (record.status, record.substatus, record.code) = (403, 16, Some("403.16"));
+        (record.user, record.mechanism) = (Some(Principal::named("user")), Some("oneToOne"));
+        (record.policy, record.mapping) = (Some("policy".into()), Some("mapping".into()));
+        (record.request_id, record.trace_id) = (value("id"), Some("trace".into()));
+        let value: serde_json::Value = serde_json::from_slice(&line(&record)).unwrap();
+        let expected = serde_json::json!({
+            "time": "1970-01-01T00:00:00.000Z", "event": "handshakeFailed",
+            "client_ip": "192.0.2.7", "client_port": 443, "server_ip": "192.0.2.7", "server_port": 443,
+            "tls": "TLSv1.3", "protocol": "HTTP/2.0", "method": "GET", "host": "host",
+            "path": "/path", "query": "query", "user_agent": "agent", "referer": "referer",
+            "status": 403, "substatus": 16, "code": "403.16",
+            "user": "user", "mechanism": "oneToOne", "policy": "policy", "mapping": "mapping",
+            "request_id": "id", "trace_id": "trace", "bytes_sent": 0, "duration_ms": 0.0,
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
     fn an_odd_octet_is_found_wherever_it_is() {
         for length in 0..40 {
             let text = vec![b'a'; length];

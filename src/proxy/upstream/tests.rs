@@ -70,8 +70,7 @@ fn snapshot(generation: u64, way: Option<Way>) -> Snapshot {
         backend,
         settings,
     };
-    let routes: HashMap<_, _> =
-        way.map(|way| (PathPattern::new("/", false), route(way))).into_iter().collect();
+    let routes = way.map(|way| (PathPattern::new("/", false), route(way))).into_iter().collect();
     let mut hosts = HostTable::default();
     let host = VirtualHost::new(HostPattern::Any, Arc::default(), routes);
     hosts.insert(HostPattern::Any, Arc::new(host));
