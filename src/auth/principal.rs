@@ -45,6 +45,12 @@ impl Principal {
         &self.name
     }
 
+    /// The same, for whoever keeps it.
+    #[must_use]
+    pub fn shared_name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
     /// The domain's NetBIOS name: what stands before a backslash, where nobody said.
     #[must_use]
     pub fn domain(&self) -> Option<&str> {

@@ -30,7 +30,6 @@ const QUESTIONS_OF_A_POLICY: usize = 2;
 pub(super) struct Case {
     pub(super) connection: Arc<Connection>,
     pub(super) host: HostName,
-    path: Box<str>,
     credentials: Offered,
     pub(super) head: Arc<RequestHead>,
     /// What external services said: they are asked once for a request, however long it lasts.
@@ -49,7 +48,7 @@ enum Offered {
 /// A permit, and where it leads.
 #[derive(Debug)]
 pub(super) struct Admission {
-    pub(super) permit: Permit,
+    pub(super) permit: Box<Permit>,
     pub(super) backend: Arc<Backend>,
     pub(super) settings: Arc<RouteSettings>,
 }
@@ -64,18 +63,16 @@ impl Case {
     ) -> Result<Self, Rejection> {
         framing::check(request)?;
         let host = host(request.uri(), request.headers())?;
-        let path = request.uri().path();
-        if !path.starts_with('/') {
-            return Err(Rejection::bad_request("the target is not a path"));
-        }
+        let target = request.uri().path_and_query().filter(|it| it.path().starts_with('/'));
+        let target = target.ok_or_else(|| Rejection::bad_request("the target is not a path"))?;
         let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
         let credentials = match (authorizations.next(), authorizations.next()) {
             (None, _) => Offered::Nothing,
             (Some(value), None) => Offered::One(Credentials::parse(value.as_bytes())),
             (Some(_), Some(_)) => Offered::Several,
         };
-        let head = Arc::new(head(origin, request, &host, snapshot));
-        Ok(Self { connection, host, path: path.into(), credentials, head, heard: Mutex::default() })
+        let head = Arc::new(head(origin, request, target, &host, snapshot));
+        Ok(Self { connection, host, credentials, head, heard: Mutex::default() })
     }
 
     /// Decides on a snapshot, at a time.
@@ -95,7 +92,7 @@ impl Case {
     /// anybody on the way could put others in their place.
     pub(super) fn published_keys(&self, snapshot: &Snapshot, method: &Method) -> Option<Arc<str>> {
         let asked =
-            matches!(*method, Method::GET | Method::HEAD) && canonical(&self.path) == KEYS_PATH;
+            matches!(*method, Method::GET | Method::HEAD) && canonical(self.path()) == KEYS_PATH;
         let host = asked.then(|| snapshot.hosts.resolve(Some(&self.host))).flatten()?;
         let is_proven = self.connection.tls.is_some() && self.is_strong_enough(host);
         host.keys.clone().filter(|_| is_proven)
@@ -117,7 +114,7 @@ impl Case {
         if !self.is_strong_enough(host) {
             return Err(Rejection::too_weak(sni == Some(&self.host)));
         }
-        let path = if host.policed { unambiguous(&self.path)? } else { canonical(&self.path) };
+        let path = if host.policed { unambiguous(self.path())? } else { canonical(self.path()) };
         host.matched(&path).ok_or_else(|| Rejection::not_found("no such path"))
     }
 
@@ -126,6 +123,10 @@ impl Case {
     fn is_strong_enough(&self, host: &VirtualHost) -> bool {
         let (Some(rules), Some(tls)) = (&host.rules, &self.connection.tls) else { return true };
         tls.suite.is_some_and(|suite| rules.admit(suite))
+    }
+
+    fn path(&self) -> &str {
+        self.head.target.path()
     }
 
     fn heard(&self) -> MutexGuard<'_, Answers> {
@@ -168,7 +169,7 @@ impl Case {
                 Decision::Allow(permit) => {
                     return (
                         Ok(Admission {
-                            permit: *permit,
+                            permit,
                             backend: route.backend.clone(),
                             settings: route.settings.clone(),
                         }),
@@ -199,6 +200,7 @@ impl Case {
 fn head<B>(
     origin: &Origin,
     request: &Request<B>,
+    target: &PathAndQuery,
     host: &HostName,
     snapshot: &Snapshot,
 ) -> RequestHead {
@@ -216,7 +218,7 @@ fn head<B>(
         method: request.method().clone(),
         https: origin.https,
         host: authority(request, host),
-        target: request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),
+        target: target.clone(),
         client: origin.client.ip(),
         headers,
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
 use rustls::CipherSuite;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     /// The client, or the proxy that brings it.
     pub(super) client: SocketAddr,
+    /// Its address as text, which most requests want.
+    pub(super) shown: Option<HeaderValue>,
     /// The address it reached.
     pub(super) local: SocketAddr,
     /// What the handshake agreed on; none over http.

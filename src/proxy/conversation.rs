@@ -17,7 +17,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use super::body::ResponseBody;
 use super::connection::Connection;
 use super::deadline::HeadTimer;
 use super::fair::Fair;
@@ -26,6 +25,7 @@ use super::patience::Patient;
 use super::settings::Limits;
 use super::streams::Streams;
 use super::turn::Sharer;
+use super::visit::Recorded;
 
 /// So many fields hyper reads without being told; telling it so costs memory for each request.
 const HTTP1_FIELDS: usize = 100;
@@ -78,7 +78,7 @@ pub(super) struct Requests {
 }
 
 impl Service<Request<Incoming>> for Requests {
-    type Response = Response<ResponseBody>;
+    type Response = Response<Recorded>;
     type Error = Infallible;
     // hyper would make room for one beside each connection, at rest as well, and move it there.
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -86,7 +86,8 @@ impl Service<Request<Incoming>> for Requests {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Room first: what is made there is not copied there, and it is some kilobytes, most of them empty yet.
         let room = Box::new_uninit();
-        let answer = Box::write(room, self.line.clone().handle(self.connection.clone(), request));
+        let (line, connection) = (self.line.clone(), self.connection.clone());
+        let answer = Box::write(room, line.handle(connection, Box::new(request)));
         Box::into_pin(answer)
     }
 }

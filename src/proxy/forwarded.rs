@@ -41,6 +41,8 @@ const PREFIXES: &[&str] = &["x-forwarded-", "x-original-"];
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
     pub(super) origin: Origin,
+    /// The client's address as text.
+    pub(super) client: Option<HeaderValue>,
     /// As the client wrote it.
     pub(super) host: HeaderValue,
     /// What the backend gets for Host, where the route says so.
@@ -121,8 +123,7 @@ pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
         }
     };
     let text = |text: String| HeaderValue::try_from(text).ok();
-    let mut way = arrival.way();
-    let client = way.next().and_then(shown);
+    let (mut way, client) = (arrival.way().skip(1), arrival.client.clone());
     let listed = way.next().map(|proxy| {
         let client = arrival.origin.client.ip().to_canonical();
         way.fold(format!("{client}, {proxy}"), |listed, proxy| format!("{listed}, {proxy}"))
@@ -149,19 +150,9 @@ pub(super) fn set(headers: &mut HeaderMap, arrival: &Arrival) {
     }
 }
 
-/// An address as text. Every request has one.
-fn shown(address: IpAddr) -> Option<HeaderValue> {
-    let IpAddr::V4(address) = address else {
-        return HeaderValue::try_from(address.to_string()).ok();
-    };
-    let (mut text, mut digits) = (String::with_capacity(15), itoa::Buffer::new());
-    for octet in address.octets() {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        text.push_str(digits.format(octet));
-    }
-    HeaderValue::try_from(text).ok()
+/// An address as text. Every request has one, and most of a connection the same.
+pub(super) fn shown(address: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::try_from(address.to_canonical().to_string()).ok()
 }
 
 #[cfg(test)]
@@ -173,6 +164,7 @@ mod tests {
         let client = "[::ffff:192.0.2.7]:50000".parse().unwrap();
         Arrival {
             origin: Origin::of(client, https, &HeaderMap::new(), &TrustedHops::default()),
+            client: shown(client.ip()),
             host: HeaderValue::from_static(host),
             host_sent: None,
             request_id: HeaderValue::from_static("id"),
@@ -200,6 +192,7 @@ mod tests {
         let mut arrival = arrival(true, "a.example");
         arrival.forwarded = true;
         arrival.origin.client = "[2001:db8::7]:0".parse().unwrap();
+        arrival.client = shown(arrival.origin.client.ip());
         arrival.origin.via = vec!["10.0.0.2".parse().unwrap(), "::1".parse().unwrap()];
         arrival.origin.host = Some(HeaderValue::from_static("b.example:8443"));
         let mut headers = HeaderMap::new();

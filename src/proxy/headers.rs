@@ -78,6 +78,7 @@ fn merge_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use super::forwarded::shown;
     use http::HeaderName;
     use rustls::pki_types::UnixTime;
 
@@ -92,6 +93,7 @@ mod tests {
         let client = "192.0.2.7:50000".parse().unwrap();
         Arrival {
             origin: Origin::of(client, true, &HeaderMap::new(), &TrustedHops::default()),
+            client: shown(client.ip()),
             host: HeaderValue::from_static("a.example"),
             host_sent: None,
             request_id: HeaderValue::from_static("id"),

@@ -16,7 +16,7 @@ use super::accept::{Accept, prefers_json};
 use super::authorize::{Admission, Case};
 use super::body::{RequestBody, ResponseBody, Watched, full, unsent};
 use super::connection::{Connection, OpenRequest};
-use super::forwarded::Arrival;
+use super::forwarded::{Arrival, shown};
 use super::grpc::{self, is_grpc};
 use super::hops::{Origin, REQUEST_ID};
 use super::linger::{linger, throw_away};
@@ -61,30 +61,22 @@ impl Line {
     pub(super) async fn handle(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        mut request: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, Infallible> {
+        mut request: Box<Request<Incoming>>,
+    ) -> Result<Response<Recorded>, Infallible> {
         if self.leaving.is_cancelled() || self.is_last(&connection) {
             connection.closing.cancel();
         }
         let snapshot = self.store.load();
-        let received = self.receive(&connection, request.headers());
-        let request_id = received.request_id.clone();
-        let mut visit = Box::new(Visit::begin(
-            &connection,
-            &received.origin,
-            &request,
-            &request_id,
-            self.log.clone(),
-            self.metrics.clone(),
-        ));
-        if let (Some(trace), Some(settings)) = (&received.trace, &self.settings.trace) {
-            visit.traced(trace.context, settings.spans.as_ref());
-        }
+        let Begun { mut visit, request_id, led } = self.begin(&snapshot, &connection, &mut request);
         let (accept, version) = (Accept::of(request.headers()), request.version());
         let (grpc, head) = (is_grpc(&request), request.method() == Method::HEAD);
-        let answer = match extended_connect::read(&mut request) {
-            Ok(()) => self.answer(&snapshot, &connection, request, &received, &mut visit).await,
-            Err(unextended) => Err(unextended.into()),
+        let answer = match led {
+            Ok(Led::To(exchange, place)) => self.answer(exchange, place, request, &mut visit).await,
+            Ok(Led::Answer(response)) => Ok(response),
+            Err(rejection) => {
+                linger(*request);
+                Err(rejection)
+            }
         };
         let mut response = match answer {
             Ok(response) => response,
@@ -106,7 +98,7 @@ impl Line {
             connection.told.store(true, Ordering::Release);
         }
         let response = if head { unsent(response) } else { response };
-        Ok(response.map(|body| Recorded::new(body, visit).boxed()))
+        Ok(response.map(|body| Recorded::new(body, visit)))
     }
 
     /// Whether the connection has carried as many requests as it may.
@@ -127,53 +119,93 @@ impl Line {
         Received { origin, request_id, unique, trace }
     }
 
-    async fn answer(
+    /// Its record begins, and its way is found.
+    fn begin<'s>(
         &self,
-        snapshot: &Arc<Snapshot>,
+        snapshot: &'s Arc<Snapshot>,
         connection: &Arc<Connection>,
-        mut request: Request<Incoming>,
-        received: &Received,
+        request: &mut Request<Incoming>,
+    ) -> Begun<'s> {
+        let received = self.receive(connection, request.headers());
+        let request_id = received.request_id.clone();
+        let mut visit = Box::new(Visit::begin(
+            connection,
+            &received.origin,
+            request,
+            &request_id,
+            self.log.clone(),
+            self.metrics.clone(),
+        ));
+        if let (Some(trace), Some(settings)) = (&received.trace, &self.settings.trace) {
+            visit.traced(trace.context, settings.spans.as_ref());
+        }
+        let read = extended_connect::read(request).map_err(Rejection::from);
+        let led =
+            read.and_then(|()| self.lead(snapshot, connection, request, received, &mut visit));
+        Begun { visit, request_id, led }
+    }
+
+    /// Where a request goes.
+    fn lead<'s>(
+        &self,
+        snapshot: &'s Arc<Snapshot>,
+        connection: &Arc<Connection>,
+        request: &Request<Incoming>,
+        received: Received,
         visit: &mut Visit,
-    ) -> Result<Response<ResponseBody>, Rejection> {
-        let (case, place) = match self.lead(snapshot, connection, &request, &received.origin) {
-            Ok(Led::To(case, place)) => (case, place),
-            Ok(Led::Keys(keys)) => {
-                visit.published(200);
-                return Ok(jwk_set(&keys, &received.request_id));
-            }
-            Err(rejection) => {
-                linger(request);
-                return Err(rejection);
-            }
-        };
+    ) -> Result<Led<'s>, Rejection> {
+        if request.headers().len() > self.settings.limits.head_fields {
+            return Err(Rejection::too_many_fields());
+        }
+        let Received { origin, request_id, unique, trace } = received;
+        let case = Case::new(connection.clone(), request, &origin, snapshot)?;
+        // To a CONNECT, 200 says that a tunnel is there.
+        let may_publish = extended_connect::of(request).is_none();
+        if may_publish && let Some(keys) = case.published_keys(snapshot, request.method()) {
+            visit.published(200);
+            return Ok(Led::Answer(jwk_set(&keys, &request_id)));
+        }
+        let place = case.route(snapshot)?;
         let settings = &place.1.settings;
+        let client =
+            if origin.believed { shown(origin.client.ip()) } else { connection.shown.clone() };
         let arrival = Arrival {
-            origin: received.origin.clone(),
+            origin,
+            client,
             host: case.head.host.clone(),
             host_sent: settings.rewrite.host.clone(),
-            request_id: received.request_id.clone(),
-            unique: received.unique.clone(),
+            request_id,
+            unique,
             at: visit.begun(),
             forwarded: self.settings.hops.forwarded,
-            trace: received.trace.clone(),
+            trace,
         };
-        let bounds = Bounds::of(settings);
-        let exchange = Exchange { snapshot: snapshot.clone(), case, arrival, bounds };
-        let returning = match self.arrived(settings, &exchange, &request) {
-            Ok(Arrived::Request(returning)) => returning,
-            Ok(Arrived::Preflight(fields)) => {
+        let (snapshot, case, bounds) = (snapshot.clone(), Arc::new(case), Bounds::of(settings));
+        let mut exchange = Box::new(Exchange { snapshot, case, arrival, bounds, returning: None });
+        match self.arrived(settings, &exchange, request)? {
+            Arrived::Request(returning) => {
+                exchange.returning = returning;
+                Ok(Led::To(exchange, place))
+            }
+            Arrived::Preflight(fields) => {
                 visit.published(204);
-                return Ok(no_content(fields, &received.request_id));
+                Ok(Led::Answer(no_content(fields, &exchange.arrival.request_id)))
             }
-            Err(rejection) => {
-                linger(request);
-                return Err(rejection);
-            }
-        };
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut exchange: Box<Exchange>,
+        place: (&PathPattern, &Route),
+        mut request: Box<Request<Incoming>>,
+        visit: &mut Visit,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let returning = exchange.returning.take();
         let answer = match self.admit(&exchange, place, &mut request, visit).await {
             Ok(admission) => self.forward(&exchange, admission, request, visit).await,
             Err(rejection) => {
-                linger(request);
+                linger(*request);
                 Err(rejection)
             }
         };
@@ -182,27 +214,6 @@ impl Line {
             (Some(returning), Ok(response)) => Ok(returning.answer(response)),
             (Some(returning), Err(rejection)) => Err(rejection.returning(returning)),
         }
-    }
-
-    /// Where a request goes.
-    fn lead<'s>(
-        &self,
-        snapshot: &'s Snapshot,
-        connection: &Arc<Connection>,
-        request: &Request<Incoming>,
-        origin: &Origin,
-    ) -> Result<Led<'s>, Rejection> {
-        if request.headers().len() > self.settings.limits.head_fields {
-            return Err(Rejection::too_many_fields());
-        }
-        let case = Case::new(connection.clone(), request, origin, snapshot)?;
-        // To a CONNECT, 200 says that a tunnel is there.
-        let may_publish = extended_connect::of(request).is_none();
-        if may_publish && let Some(keys) = case.published_keys(snapshot, request.method()) {
-            return Ok(Led::Keys(keys));
-        }
-        let place = case.route(snapshot)?;
-        Ok(Led::To(Arc::new(case), place))
     }
 
     /// What the route does before anybody asks who is calling.
@@ -249,9 +260,9 @@ impl Line {
 
     async fn forward(
         &self,
-        Exchange { snapshot, case, arrival, bounds }: &Exchange,
+        Exchange { snapshot, case, arrival, bounds, .. }: &Exchange,
         Admission { permit, backend, settings }: Admission,
-        mut request: Request<Incoming>,
+        mut request: Box<Request<Incoming>>,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let standing = Standing::of(&permit);
@@ -260,13 +271,13 @@ impl Line {
             Watch::start(case.clone(), standing.clone(), snapshot.generation, store, lookups)
         };
         let extended = extended_connect::of(&request).is_some();
-        let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut *request));
         let sending = is_long(request.body()).then(watch);
         let bound = bounds.as_ref().map(Bounds::sending);
-        let request = request.map(|body| {
-            RequestBody::new(Watched::new(body, sending.clone(), bound), snapshot.clone())
-        });
-        let kept = bounds.as_ref().map(|_| request.body().clone());
+        let (parts, body) = request.into_parts();
+        let body = RequestBody::new(Watched::new(body, sending.clone(), bound), snapshot.clone());
+        let kept = bounds.as_ref().map(|_| body.clone());
+        let request = Request::from_parts(parts, body);
         let identity = &snapshot.identity_headers;
         let destination = Destination { backend: &backend, settings: &settings };
         let answer = tokio::select! {
@@ -369,12 +380,19 @@ fn no_content(mut fields: HeaderMap, request_id: &HeaderValue) -> Response<Respo
     response
 }
 
+/// A request whose way is known, if there is one.
+struct Begun<'s> {
+    visit: Box<Visit>,
+    request_id: HeaderValue,
+    led: Result<Led<'s>, Rejection>,
+}
+
 /// Where a request goes.
 enum Led<'s> {
-    /// To what its host publishes.
-    Keys(Arc<str>),
+    /// Nowhere: certmap has the answer itself.
+    Answer(Response<ResponseBody>),
     /// To a route, by the pattern that its path matched.
-    To(Arc<Case>, (&'s PathPattern, &'s Route)),
+    To(Box<Exchange>, (&'s PathPattern, &'s Route)),
 }
 
 /// What a request is, once it has arrived at its route.
@@ -393,14 +411,30 @@ struct Received {
     trace: Option<Trace>,
 }
 
-/// A request on its way to a backend.
+/// A request on its way to a backend, in a place of its own: each future that it is handed to would have room for it.
 struct Exchange {
     snapshot: Arc<Snapshot>,
     case: Arc<Case>,
     arrival: Arrival,
     bounds: Option<Bounds>,
+    /// What becomes of its answer.
+    returning: Option<Box<Returning>>,
 }
 
 fn is_switching<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests under way are many, and what they touch is to stay near the processor.
+    #[test]
+    fn a_request_takes_little_room() {
+        fn room<F>(_: impl Fn(Arc<Line>, Arc<Connection>, Box<Request<Incoming>>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(room(Line::handle) <= 3584, "{}", room(Line::handle));
+    }
 }

@@ -22,6 +22,7 @@ use super::chains::Chains;
 use super::connection::{Connection, Requests, Seat, TlsFacts};
 use super::conversation::{Begun, Conversation, Octets};
 use super::door;
+use super::forwarded::shown;
 use super::http::Line;
 use super::patience::{Patience, Patient};
 use super::places::{Place, Places};
@@ -265,6 +266,7 @@ async fn serve(
     let stream = Patient::new(stream, patience.clone());
     let connection = Connection {
         client,
+        shown: shown(client.ip()),
         local,
         tls: None,
         closing: server.drain.child_token(),

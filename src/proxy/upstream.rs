@@ -97,30 +97,47 @@ impl Upstream {
 
     /// Sends a request that was permitted to one of the backend's endpoints. Where nothing has been sent yet, another
     /// endpoint is tried; what was sent is sent again only where the route says so.
-    pub(super) async fn forward(
-        &self,
-        permit: Permit,
+    pub(super) fn forward<'a>(
+        &'a self,
+        permit: Box<Permit>,
         request: Request<RequestBody>,
-        destination: Destination<'_>,
+        destination: Destination<'a>,
         arrival: &Arrival,
         identity: &IdentityHeaders,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> impl Future<Output = Result<Answer, UpstreamError>> + Send + use<'a> {
+        let mut call = self.call(&permit, request, destination, arrival, identity);
+        drop(permit);
+        // It is borrowed from here on: what is handed on by value has room on both sides, as long as the request lasts.
+        async move {
+            match call {
+                Ok((ref call, ref mut unsent)) => call.run(unsent).await,
+                Err(error) => Err(error),
+            }
+        }
+    }
+
+    /// A request as the backend gets it, and on which terms.
+    fn call<'a>(
+        &'a self,
+        permit: &Permit,
+        request: Request<RequestBody>,
+        destination: Destination<'a>,
+        arrival: &Arrival,
+        identity: &IdentityHeaders,
+    ) -> Result<(Call<'a>, Option<Message>), UpstreamError> {
         let websocket = is_websocket(&request);
         let (mut parts, body) = request.into_parts();
         let expects = expects_to_be_asked(&parts);
         let (fields, service) = (&mut parts.headers, destination.backend.service());
-        headers::to_backend(fields, &permit, arrival, identity, service, websocket)?;
-        let is_signed = permit.forward().is_some_and(|it| it.signed_identity.is_some());
-        drop(permit);
+        headers::to_backend(fields, permit, arrival, identity, service, websocket)?;
         let extended = parts.extensions.remove::<Extended>();
         extended.iter().for_each(|extended| extended.ask(fields));
         let switch = Switch { websocket, extended };
         let mut call = Call::new(self, destination, switch, arrival.origin.https)?;
-        call.once = is_signed;
-        let endpoints = self.endpoints(destination.backend, call.connect).await?;
+        call.once = permit.forward().is_some_and(|it| it.signed_identity.is_some());
         let message = Message::new(parts, body)?;
         let message = if expects { message.expects_to_be_asked() } else { message };
-        call.run(message, &endpoints).await
+        Ok((call, Some(message)))
     }
 
     /// Where the backend can be reached now.
@@ -197,21 +214,22 @@ impl<'a> Call<'a> {
         Ok(Self { upstream, destination, offer, switch, https, once: false, connect, response })
     }
 
-    /// One endpoint after the other, until there is an answer, or an end that stays.
-    async fn run(&self, message: Message, endpoints: &[Endpoint]) -> Result<Answer, UpstreamError> {
+    /// One endpoint after the other, until there is an answer, or an end that stays. The message is taken once it is sent.
+    async fn run(&self, unsent: &mut Option<Message>) -> Result<Answer, UpstreamError> {
         let Destination { backend, settings } = self.destination;
-        let scales = self.scales(endpoints);
-        let known = self.known(endpoints, &message);
+        let endpoints = self.upstream.endpoints(backend, self.connect).await?;
+        let scales = self.scales(&endpoints);
+        let known = self.known(&endpoints, unsent.as_ref());
         let mut choice = Choice::new(scales, known);
-        let mut retries =
-            Retries::new(settings.retry.as_ref(), &backend.state, self.may_repeat(&message));
+        let may_repeat = self.may_repeat(unsent.as_ref());
+        let mut retries = Retries::new(settings.retry.as_ref(), &backend.state, may_repeat);
         let mut ended = Err(UpstreamError::NoEndpoints);
-        // It stays here until it is sent: handed from one to the other, each would have room for it.
-        let mut unsent = Some(message);
         while let Some((index, endpoint)) = choice.next() {
-            let spare = unsent.as_ref().filter(|_| retries.are_left()).map(Message::copy);
+            // Seldom needed, and large.
+            let spare = unsent.as_ref().filter(|_| retries.are_left());
+            let spare = spare.map(|message| Box::new(message.copy()));
             let lease = Lease::on(&endpoint.state);
-            let outcome = self.at(endpoint, &mut unsent).await;
+            let outcome = self.at(endpoint, unsent).await;
             if let Some(failed) = outcome.failed() {
                 scales.report(endpoint, failed, balance::now);
             }
@@ -234,7 +252,7 @@ impl<'a> Call<'a> {
                 }
             };
             match spare.filter(|_| retries.again(status.as_u16())) {
-                Some(spare) => unsent = Some(spare),
+                Some(spare) => *unsent = Some(*spare),
                 None => return ended,
             }
             choice.again(balance::now());
@@ -257,21 +275,21 @@ impl<'a> Call<'a> {
     }
 
     /// Whether a request that was sent may be sent again.
-    fn may_repeat(&self, message: &Message) -> bool {
-        !self.once && message.is_repeatable()
+    fn may_repeat(&self, message: Option<&Message>) -> bool {
+        !self.once && message.is_some_and(Message::is_repeatable)
     }
 
     /// The endpoint that the client was at before.
-    fn known(&self, endpoints: &[Endpoint], message: &Message) -> Option<usize> {
+    fn known(&self, endpoints: &[Endpoint], message: Option<&Message>) -> Option<usize> {
         let Destination { backend, settings } = self.destination;
         let affinity = settings.balance.affinity.as_ref()?;
-        affinity::preferred(affinity, backend, endpoints, message.headers())
+        affinity::preferred(affinity, backend, endpoints, message?.headers())
     }
 
     async fn at(&self, endpoint: &Endpoint, unsent: &mut Option<Message>) -> Outcome {
         let mut failure = UpstreamError::NoEndpoints;
         for address in &endpoint.addresses {
-            match self.reach(*address, unsent).await {
+            match self.reach(address, unsent).await {
                 Outcome::Unreached(error) => failure = error,
                 outcome => return outcome,
             }
@@ -281,15 +299,15 @@ impl<'a> Call<'a> {
 
     /// Kept connections first. One that breaks under a request that may be repeated was closed while nobody looked
     /// (RFC 9112, 9.3.1): then a new one is opened.
-    async fn reach(&self, address: SocketAddr, unsent: &mut Option<Message>) -> Outcome {
-        let tls = self.destination.settings.backend_tls.as_deref();
-        let key = Key { address, tls: tls.map(|tls| tls.digest), offer: self.offer };
+    async fn reach(&self, address: &SocketAddr, unsent: &mut Option<Message>) -> Outcome {
+        let (tls, limit) = (self.destination.settings.backend_tls.as_deref(), self.response);
+        let key = Key { address: *address, tls: tls.map(|tls| tls.digest), offer: self.offer };
         let shelf = self.upstream.pool.shelf(key);
-        let terms = Terms { address, tls: tls.is_some(), limit: self.response };
+        let terms = Terms { address: *address, tls: tls.is_some(), limit };
         for line in std::iter::from_fn(|| shelf.take()).take(MOST_KEPT) {
-            let spare = unsent.as_ref().filter(|it| self.may_repeat(it)).map(Message::copy);
+            let spare = unsent.as_ref().filter(|it| self.may_repeat(Some(it))).map(Message::copy);
             match (send(line, unsent, terms).await, spare) {
-                (Ok(answered), _) => return Outcome::Answered(answered, address),
+                (Ok(answered), _) => return Outcome::Answered(answered, *address),
                 (Err(Failure::Unsent), _) => {}
                 (Err(Failure::Failed(UpstreamError::Broken(..))), Some(spare)) => {
                     *unsent = Some(spare);
@@ -302,11 +320,11 @@ impl<'a> Call<'a> {
         match Box::pin(dial::open(&shelf, key, tls, self.connect)).await {
             Err(error) => Outcome::Unreached(error),
             Ok(line) => match send(line, unsent, terms).await {
-                Ok(answered) => Outcome::Answered(answered, address),
+                Ok(answered) => Outcome::Answered(answered, *address),
                 Err(Failure::Failed(error)) => Outcome::Failed(error),
                 Err(Failure::Unsent) => {
                     let error = "it was closed at once".to_owned();
-                    Outcome::Unreached(UpstreamError::Broken(address, error))
+                    Outcome::Unreached(UpstreamError::Broken(*address, error))
                 }
             },
         }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::authorize::Case;
+use crate::auth::Principal;
 use crate::lookup::Lookups;
 use crate::policy::{Mechanism, Permit};
 use crate::snapshot::SnapshotStore;
@@ -34,13 +35,14 @@ pub(super) async fn ended(watch: Option<&Watch>) {
 /// Who was admitted, as far as it must stay true.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Standing {
-    user: Option<Box<str>>,
+    user: Option<Arc<str>>,
     mechanism: Mechanism,
 }
 
 impl Standing {
     pub(super) fn of(permit: &Permit) -> Self {
-        Self { user: permit.user().map(Into::into), mechanism: permit.mechanism() }
+        let user = permit.principal().map(Principal::shared_name);
+        Self { user, mechanism: permit.mechanism() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Access records on their way to a file or to standard output, by a thread of their own.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, SyncSender};
@@ -18,6 +19,8 @@ const MOST_WAITING: usize = 65_536;
 const MOST_OCTETS: usize = 64 * 1024 * 1024;
 /// Room for so many octets is kept.
 const MOST_SPARE: usize = 1024 * 1024;
+/// Most lines are shorter; room for longer ones is not kept.
+const MOST_ROOM: usize = 8 * 1024;
 /// How long the first record that waits does so for others: a write and a change of threads for each would cost more than
 /// many a request.
 const GATHERING: Duration = Duration::from_millis(5);
@@ -108,12 +111,21 @@ impl AccessLog {
 
     /// Hands a record over. Never waits.
     pub fn log(&self, record: &AccessRecord) {
-        let line = match self.format {
-            Format::Json => json::line(record),
-            Format::W3c => w3c::line(record),
-        };
+        thread_local! {
+            // Made anew for each record it would be somewhere else each time, and far from the processor.
+            static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        }
+        let mut line = ROOM.take();
+        match self.format {
+            Format::Json => json::write(record, &mut line),
+            Format::W3c => line = w3c::line(record),
+        }
         if !self.way.0.add(&line, record.time) {
             self.dropped.inc();
+        }
+        if line.capacity() <= MOST_ROOM {
+            line.clear();
+            ROOM.set(line);
         }
     }
 

@@ -14,9 +14,6 @@ use crate::auth::Principal;
 
 /// Longer values are cut: a line must not become a way to fill a disk.
 const LONGEST_VALUE: usize = 4096;
-/// Most lines are shorter.
-const USUAL_LINE: usize = 1024;
-
 /// A name of ours, with what stands around it: before a text its first quote as well.
 macro_rules! key {
     ($name:literal) => {
@@ -27,9 +24,9 @@ macro_rules! key {
     };
 }
 
-/// The line, newline included; what is not known is left out. Control characters are escaped.
-pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
-    let mut line = Line::begin(record.time);
+/// Writes the line, newline included; what is not known is left out. Control characters are escaped.
+pub(super) fn write(record: &AccessRecord, room: &mut Vec<u8>) {
+    let mut line = Line::begin(room, record.time);
     line.plain(
         key!("event", text),
         match record.event {
@@ -76,24 +73,23 @@ pub(super) fn line(record: &AccessRecord) -> Vec<u8> {
     line.number(key!("bytes_sent"), record.bytes_sent);
     line.milliseconds(key!("duration_ms"), record.duration);
     line.texts(key!("trace"), &record.trace);
-    line.end()
+    line.end();
 }
 
 /// An object that is being written.
-struct Line(Vec<u8>);
+struct Line<'r>(&'r mut Vec<u8>);
 
-impl Line {
-    fn begin(time: Timestamp) -> Self {
-        let mut line = Self(Vec::with_capacity(USUAL_LINE));
+impl<'r> Line<'r> {
+    fn begin(room: &'r mut Vec<u8>, time: Timestamp) -> Self {
+        let mut line = Self(room);
         line.0.extend_from_slice(b"{\"time\":\"");
         line.time(time);
         line.quote();
         line
     }
 
-    fn end(mut self) -> Vec<u8> {
+    fn end(self) {
         self.0.extend_from_slice(b"}\n");
-        self.0
     }
 
     fn key(&mut self, key: &str) {
@@ -283,7 +279,7 @@ fn odd(eight: [u8; 8]) -> u64 {
     octets | is_control | is(b'"') | is(b'\\') | is(0x7F)
 }
 
-impl Write for Line {
+impl Write for Line<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
@@ -296,6 +292,12 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+
+    fn line(record: &AccessRecord) -> Vec<u8> {
+        let mut line = Vec::new();
+        write(record, &mut line);
+        line
+    }
 
     #[test]
     fn a_terminal_obeys_nothing_that_a_client_wrote() {

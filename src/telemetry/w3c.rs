@@ -114,7 +114,8 @@ mod tests {
             let line = String::from_utf8(line(&record)).unwrap();
             prop_assert_eq!(line.trim_end_matches('\n').split(' ').count(), FIELDS.split(' ').count());
             prop_assert_eq!(line.bytes().filter(|b| b.is_ascii_control()).count(), 1);
-            let json = super::super::json::line(&record);
+            let mut json = Vec::new();
+            super::super::json::write(&record, &mut json);
             prop_assert_eq!(json.iter().filter(|b| **b == b'\n').count(), 1);
             let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
             prop_assert_eq!(value["reason"].as_str(), Some(reason.as_str()));
