@@ -22,6 +22,9 @@ pub(crate) struct Mappings {
 /// As in every table.
 pub(crate) const USUAL: Mappings = Mappings { one_to_one: 100, many_to_one: 20 };
 
+/// The image, whose environment the program has here too.
+const IMAGE: &str = include_str!("../../deploy/Dockerfile");
+
 /// Writes the manifests and says where.
 pub(crate) fn manifests(
     name: &str,
@@ -65,7 +68,9 @@ pub(crate) fn start(
         (process::free_address()?, process::free_address()?, process::free_address()?);
     let log = std::env::temp_dir().join("certmap-compare").join(format!("{name}.access"));
     let mut command = process::on_cores(cores, program);
+    let environment = IMAGE.lines().filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
     command
+        .envs(environment)
         .args(["run", "--manifests"])
         .arg(manifests)
         .args(["--https", &https.to_string(), "--http", &http.to_string()])
