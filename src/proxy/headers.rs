@@ -78,10 +78,10 @@ fn merge_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use super::forwarded::shown;
     use http::HeaderName;
     use rustls::pki_types::UnixTime;
 
+    use super::super::forwarded::shown;
     use super::super::hops::Origin;
     use super::super::settings::TrustedHops;
     use super::*;

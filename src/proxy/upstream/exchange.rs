@@ -45,11 +45,9 @@ pub(super) async fn send(
     unsent: &mut Option<Message>,
     terms: Terms,
 ) -> Result<Answered, Failure> {
-    let Some(body) = unsent.as_ref().map(|message| message.body.clone()) else {
-        return Err(Failure::Unsent);
-    };
-    // Nothing may look at the message once it is out: the future would keep room for it.
-    let Some(message) = unsent.take() else { return Err(Failure::Unsent) };
+    // A message that is looked at once it is out has room in the future.
+    let body = unsent.as_ref().map(|message| message.body.clone());
+    let (Some(body), Some(message)) = (body, unsent.take()) else { return Err(Failure::Unsent) };
     match line {
         Line::One(mut one) => {
             let way_back = &one.way_back;
