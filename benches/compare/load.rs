@@ -4,7 +4,7 @@
 //! certificate. The server's certificate is not verified, so that the client stays cheaper than the server.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -134,8 +134,9 @@ pub(crate) fn run(arguments: &LoadArguments) -> anyhow::Result<()> {
 
 async fn measure(arguments: LoadArguments) -> anyhow::Result<Outcome> {
     let shown = arguments.hosts.is_none().then(|| pki::read(&arguments.pki, "server"));
+    let protocol: &[u8] = if arguments.mode == Mode::H2 { b"h2" } else { b"http/1.1" };
     let load = Arc::new(Load {
-        config: Arc::new(config(&arguments)?),
+        config: Arc::new(config(&arguments.pki, arguments.group, arguments.tls12, protocol)?),
         shown: shown.transpose()?.and_then(|(chain, _)| chain.into_iter().next()),
         arguments,
         measuring: AtomicBool::new(false),
@@ -438,26 +439,31 @@ async fn check(response: Response<Incoming>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(arguments: &LoadArguments) -> anyhow::Result<ClientConfig> {
-    let group = match arguments.group {
+/// A client with a certificate, and without any session.
+pub(crate) fn config(
+    pki: &Path,
+    group: Group,
+    tls12: bool,
+    protocol: &[u8],
+) -> anyhow::Result<ClientConfig> {
+    let group = match group {
         Group::X25519 => aws_lc_rs::kx_group::X25519,
         Group::Mlkem => aws_lc_rs::kx_group::X25519MLKEM768,
     };
     let mut kx_groups = vec![group];
-    if arguments.tls12 {
+    if tls12 {
         // Before TLS 1.3 this is the list of the curves of certificates too. Which was agreed on is looked at.
         kx_groups.push(aws_lc_rs::kx_group::SECP256R1);
     }
     let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
-    let versions = if arguments.tls12 { &[&version::TLS12] } else { &[&version::TLS13] };
-    let (chain, key) = pki::read(&arguments.pki, "client")?;
+    let versions = if tls12 { &[&version::TLS12] } else { &[&version::TLS13] };
+    let (chain, key) = pki::read(pki, "client")?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone))
         .with_client_auth_cert(chain, key)?;
     config.resumption = Resumption::disabled();
-    let protocol: &[u8] = if arguments.mode == Mode::H2 { b"h2" } else { b"http/1.1" };
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }

@@ -2,7 +2,7 @@
 //!
 //! `benches/compare/run table` prints the tables of docs/performance.md. Each server has one worker on one core, the load and
 //! the backend have another; rounds take turns, and what is compared is the server's CPU time for each operation. The
-//! other commands measure what needs more than one table: `idle`, `policies`, `hosts`, `cores`, `soak`.
+//! other commands measure what needs more than one table: `idle`, `policies`, `hosts`, `cores`, `soak`, `floods`.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -14,6 +14,8 @@
 mod backend;
 mod certmap;
 mod figure;
+mod flood;
+mod floods;
 mod floor;
 mod load;
 mod long;
@@ -48,6 +50,8 @@ enum Command {
     Cores(long::CoresArguments),
     /// A long run at part of the load while policies are edited
     Soak(long::SoakArguments),
+    /// How long a client waits while others attack
+    Floods(floods::FloodsArguments),
     /// What a server needs for this backend, in this directory: for benches/compare/instructions
     Files { directory: PathBuf, backend: SocketAddr },
     /// A server: the least proxy
@@ -56,6 +60,8 @@ enum Command {
     Backend { listen: SocketAddr },
     /// The load; prints one line of JSON
     Load(load::LoadArguments),
+    /// The attack; prints how often it was done
+    Flood(flood::FloodArguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -69,9 +75,11 @@ fn main() -> anyhow::Result<()> {
         Command::Hosts(arguments) => long::hosts(&arguments),
         Command::Cores(arguments) => long::cores(&arguments),
         Command::Soak(arguments) => long::soak(&arguments),
+        Command::Floods(arguments) => floods::run(&arguments),
         Command::Files { directory, backend } => certmap::files(&directory, backend),
         Command::Floor { listen, backend, pki } => floor::run(listen, backend, &pki),
         Command::Backend { listen } => backend::run(listen),
         Command::Load(arguments) => load::run(&arguments),
+        Command::Flood(arguments) => flood::run(&arguments),
     }
 }

@@ -28,20 +28,27 @@ const FLOOR: f64 = 1.25;
 /// Of a fixed rate; a server that does less than it is asked has no latency to speak of.
 const KEEPS_UP: f64 = 0.97;
 
+/// What is compared.
 #[derive(Args, Debug)]
-pub(crate) struct TableArguments {
+pub(crate) struct Wanted {
     /// floor, certmap and nginx alone, short rounds
     #[arg(long)]
     quick: bool,
-    /// Put what was measured into docs/performance.md
-    #[arg(long)]
-    write: bool,
     /// The program to measure
     #[arg(long, env = "CERTMAP_PROGRAM")]
     certmap: Vec<PathBuf>,
     /// All that are found where nothing is said
     #[arg(long, value_delimiter = ',')]
     servers: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TableArguments {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Put what was measured into docs/performance.md
+    #[arg(long)]
+    write: bool,
     #[arg(long, value_enum, value_delimiter = ',')]
     figures: Vec<Figure>,
     /// After one round of warming up
@@ -76,7 +83,7 @@ struct Run<'a> {
 }
 
 pub(crate) fn run(arguments: &TableArguments) -> anyhow::Result<()> {
-    let figures = match (arguments.figures.is_empty(), arguments.quick) {
+    let figures = match (arguments.figures.is_empty(), arguments.wanted.quick) {
         (false, _) => arguments.figures.clone(),
         (true, true) => vec![Figure::Full, Figure::Resumed, Figure::H1, Figure::H2],
         (true, false) => Figure::value_variants().to_vec(),
@@ -95,12 +102,12 @@ pub(crate) fn run(arguments: &TableArguments) -> anyhow::Result<()> {
             // Weighed before anything else was done.
             run.memory(&pki, backend.address)?;
         }
-        let servers = servers(arguments, &pki, backend.address)?;
+        let servers = servers(&arguments.wanted, &pki, backend.address)?;
         for figure in figures.into_iter().filter(|figure| *figure != Figure::Memory) {
             run.figure(figure, &servers, &pki)?;
         }
     }
-    run.summarize(arguments.write && arguments.figures.is_empty() && !arguments.quick)?;
+    run.summarize(arguments.write && arguments.figures.is_empty() && !arguments.wanted.quick)?;
     run.verdict.end()
 }
 
@@ -133,8 +140,8 @@ pub(crate) fn program(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
     places.into_iter().find(|place| place.exists()).context("there is no certmap")
 }
 
-fn servers(
-    arguments: &TableArguments,
+pub(crate) fn servers(
+    arguments: &Wanted,
     pki: &Path,
     backend: SocketAddr,
 ) -> anyhow::Result<Vec<Server>> {
@@ -181,7 +188,11 @@ fn floor(pki: &Path, backend: SocketAddr) -> anyhow::Result<Server> {
 
 impl Run<'_> {
     fn count(&self) -> usize {
-        if self.arguments.quick { self.arguments.rounds.min(3) } else { self.arguments.rounds }
+        if self.arguments.wanted.quick {
+            self.arguments.rounds.min(3)
+        } else {
+            self.arguments.rounds
+        }
     }
 
     fn figure(&mut self, figure: Figure, servers: &[Server], pki: &Path) -> anyhow::Result<()> {
@@ -337,7 +348,7 @@ impl Run<'_> {
         let mut section = Section::new(&Figure::Memory.name());
         let machine = machine();
         section.line("| memory | at rest, MiB (PSS) | KiB for each of 9,000 idle connections |\n| --- | --- | --- |");
-        for server in servers(self.arguments, pki, backend)? {
+        for server in servers(&self.arguments.wanted, pki, backend)? {
             let (title, name) = (server.title.clone(), server.name.clone());
             match weigh(&server, pki, 9000) {
                 Ok((before, each)) => {

@@ -32,7 +32,8 @@ pub(super) struct Case {
     pub(super) host: HostName,
     credentials: Offered,
     pub(super) head: Arc<RequestHead>,
-    /// What external services said: they are asked once for a request, however long it lasts.
+    /// What is asked once for a request, however long it lasts: external services, and whether a password is that of a hash,
+    /// which does not change.
     heard: Mutex<Answers>,
 }
 
@@ -181,7 +182,7 @@ impl Case {
                 Decision::Ask(question) => {
                     match Box::pin(lookups.answer(&question, snapshot)).await {
                         Ok(answer) => {
-                            if matches!(question, Question::External(_)) {
+                            if matches!(question, Question::External(_) | Question::Password(_)) {
                                 self.heard().add(question.clone(), answer.clone());
                             }
                             answers.add(question, answer);

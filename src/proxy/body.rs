@@ -12,12 +12,11 @@ use http::header::{self, HeaderValue};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::gate::Gate;
 use super::headers::strip_trailers;
 use super::traffic::{Bound, Cut};
-use super::watch::Watch;
+use super::watch::Vigil;
 use crate::snapshot::Snapshot;
 
 /// What goes back to a client.
@@ -60,23 +59,15 @@ pub(super) fn unsent(mut response: Response<ResponseBody>) -> Response<ResponseB
 /// A body, until its end or that of the permit, and within the route's bounds.
 pub(super) struct Watched<B = Incoming> {
     body: B,
-    permit: Option<Permitted>,
+    vigil: Option<Vigil>,
+    /// Whether its permit has ended.
+    is_over: bool,
     bound: Option<Bound>,
 }
 
-/// A watch that a body looks at.
-struct Permitted {
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    _watch: Watch,
-}
-
 impl<B> Watched<B> {
-    pub(super) fn new(body: B, watch: Option<Watch>, bound: Option<Bound>) -> Self {
-        let permit = watch.map(|watch| {
-            let ended = Box::pin(watch.ends.clone().cancelled_owned());
-            Permitted { ended, _watch: watch }
-        });
-        Self { body, permit, bound }
+    pub(super) fn new(body: B, vigil: Option<Vigil>, bound: Option<Bound>) -> Self {
+        Self { body, vigil, is_over: false, bound }
     }
 }
 
@@ -88,8 +79,10 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for Watched<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let ended = self.permit.as_mut().is_some_and(|p| p.ended.as_mut().poll(context).is_ready());
-        if ended {
+        if let Some(vigil) = &mut self.vigil
+            && ready!(vigil.poll_ended(context))
+        {
+            self.is_over = true;
             return Poll::Ready(Some(Err(BodyError::PermitEnded)));
         }
         let polled = Pin::new(&mut self.body).poll_frame(context).map_err(Into::into);
@@ -141,6 +134,21 @@ impl RequestBody {
         self.shared.awaited.load(Ordering::Acquire)
     }
 
+    /// Whether it was broken off, for what admitted it does so no longer.
+    pub(super) fn is_over(&self) -> bool {
+        self.inner().is_over
+    }
+
+    /// What its client still sends, of which no backend gets any more. Nothing where it waits to be asked.
+    pub(super) fn rest(self) -> Option<Rest> {
+        if self.gate().is_held() {
+            return None;
+        }
+        // Who else reads it is not to take what is left for the whole.
+        self.gate().close();
+        Some(Rest(self.shared))
+    }
+
     /// Whether it may be read.
     pub(super) fn gate(&self) -> &Gate {
         &self.shared.gate
@@ -175,6 +183,22 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner().size_hint()
+    }
+}
+
+/// What is left of a client's body, for nobody.
+pub(super) struct Rest(Arc<Shared>);
+
+impl Body for Rest {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut watched = self.0.body.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut watched.body).poll_frame(context)
     }
 }
 

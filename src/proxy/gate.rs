@@ -16,7 +16,7 @@ pub(super) struct Gate {
     waker: AtomicWaker,
 }
 
-/// It was answered without.
+/// It was answered without, or with a part of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unwanted;
 
@@ -38,6 +38,12 @@ impl Gate {
     /// If it still is not read, it never will be.
     pub(super) fn shut(&self) {
         self.turn(UNWANTED);
+    }
+
+    /// It was read, and is not read any more.
+    pub(super) fn close(&self) {
+        self.state.store(UNWANTED, Ordering::Release);
+        self.waker.wake();
     }
 
     fn turn(&self, to: u8) {
@@ -74,6 +80,8 @@ mod tests {
         gate.open();
         gate.shut();
         assert!(matches!(gate.poll(&context), Poll::Ready(Ok(()))));
+        gate.close();
+        assert!(matches!(gate.poll(&context), Poll::Ready(Err(Unwanted))));
         gate.hold();
         gate.shut();
         gate.open();

@@ -28,7 +28,7 @@ use super::traffic::{self, Bounds, Cut, RateLimits, Returning};
 use super::upgrade::{ClientEnd, is_websocket, tunnel};
 use super::upstream::{Answer, Destination, Upstream, UpstreamError};
 use super::visit::{Recorded, Visit};
-use super::watch::{Standing, Watch, ended, is_long};
+use super::watch::{Permitted, ended};
 use super::{extended_connect, headers};
 use crate::lookup::Lookups;
 use crate::snapshot::{PathPattern, Route, RouteSettings, Snapshot, SnapshotStore};
@@ -65,6 +65,9 @@ impl Line {
     ) -> Result<Response<Recorded>, Infallible> {
         if self.leaving.is_cancelled() || self.is_last(&connection) {
             connection.closing.cancel();
+        }
+        if self.is_too_many(&connection) {
+            connection.cut.cancel();
         }
         let snapshot = self.store.load();
         let Begun { mut visit, request_id, led } = self.begin(&snapshot, &connection, &mut request);
@@ -105,6 +108,13 @@ impl Line {
     fn is_last(&self, connection: &Connection) -> bool {
         let most = self.settings.limits.requests_per_connection;
         most != 0 && connection.requests.begun() + 1 >= most
+    }
+
+    /// Whether a client goes on over HTTP/2 as if it had not been told to go: what was on its way meanwhile is less.
+    fn is_too_many(&self, connection: &Connection) -> bool {
+        let limits = &self.settings.limits;
+        let most = limits.requests_per_connection.saturating_add(limits.http2.streams as usize);
+        limits.requests_per_connection != 0 && connection.requests.begun() >= most
     }
 
     fn receive(&self, connection: &Connection, headers: &HeaderMap) -> Received {
@@ -202,7 +212,12 @@ impl Line {
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let returning = exchange.returning.take();
-        let answer = match self.admit(&exchange, place, &mut request, visit).await {
+        let admitted = tokio::select! {
+            biased;
+            admitted = self.admit(&exchange, place, &mut request, visit) => admitted,
+            () = traffic::late(exchange.bounds.as_ref()) => Err(Cut::Late.into()),
+        };
+        let answer = match admitted {
             Ok(admission) => self.forward(&exchange, admission, request, visit).await,
             Err(rejection) => {
                 linger(*request);
@@ -265,34 +280,37 @@ impl Line {
         mut request: Box<Request<Incoming>>,
         visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let standing = Standing::of(&permit);
-        let watch = || {
-            let (store, lookups) = (self.store.clone(), self.lookups.clone());
-            Watch::start(case.clone(), standing.clone(), snapshot.generation, store, lookups)
-        };
+        let (store, lookups) = (self.store.clone(), self.lookups.clone());
+        let permitted = Permitted::new(case.clone(), &permit, snapshot.generation, store, lookups);
         let extended = extended_connect::of(&request).is_some();
         let upgrade = is_websocket(&request).then(|| hyper::upgrade::on(&mut *request));
-        let sending = is_long(request.body()).then(watch);
+        let sending = permitted.watch_over(request.body());
         let bound = bounds.as_ref().map(Bounds::sending);
+        let vigil = permitted.vigil(request.body(), sending.clone());
         let (parts, body) = request.into_parts();
-        let body = RequestBody::new(Watched::new(body, sending.clone(), bound), snapshot.clone());
-        let kept = bounds.as_ref().map(|_| body.clone());
+        let is_whole = body.is_end_stream();
+        let body = RequestBody::new(Watched::new(body, vigil, bound), snapshot.clone());
+        let kept = (!is_whole).then(|| body.clone());
         let request = Request::from_parts(parts, body);
         let identity = &snapshot.identity_headers;
         let destination = Destination { backend: &backend, settings: &settings };
         let answer = tokio::select! {
             // An ended permit breaks the body off as well, and is the reason.
             biased;
-            () = ended(sending.as_ref()) => return Err(self.refusal(case).await),
-            () = traffic::late(bounds.as_ref()) => return Err(Cut::Late.into()),
-            answer = self.upstream.forward(permit, request, destination, arrival, identity) => answer,
+            () = ended(sending.as_ref()) => Err(self.refusal(case).await),
+            () = traffic::late(bounds.as_ref()) => Err(Cut::Late.into()),
+            answer = self.upstream.forward(permit, request, destination, arrival, identity) => match answer {
+                Err(_) if kept.as_ref().is_some_and(RequestBody::is_over) => Err(self.refusal(case).await),
+                answer => answer.map_err(|error| {
+                    let cut = bounds.as_ref().and_then(Bounds::cut);
+                    cut.map_or_else(|| error.into(), Rejection::from)
+                }),
+            },
         };
-        let Answer { mut response, endpoint } = answer.map_err(|error| {
-            let cut = bounds.as_ref().and_then(Bounds::cut);
-            if let (Some(Cut::Long), Some(body)) = (cut, kept) {
-                throw_away(body);
+        let Answer { mut response, endpoint } = answer.inspect_err(|_| {
+            if let Some(rest) = kept.and_then(RequestBody::rest) {
+                throw_away(rest);
             }
-            cut.map_or_else(|| error.into(), Rejection::from)
         })?;
         visit.answered(response.status().as_u16(), endpoint);
         if is_switching(&response) {
@@ -303,7 +321,7 @@ impl Line {
             let backend = hyper::upgrade::on(&mut response);
             let idle = settings.timeouts.idle.unwrap_or_else(|| self.upstream.tunnel_limit());
             let stop = self.stop.clone();
-            let carried = tunnel(client, backend, watch(), stop, idle);
+            let carried = tunnel(client, backend, permitted.watch(), stop, idle);
             headers::to_client(&mut response, &arrival.request_id, !extended);
             if extended {
                 extended_connect::answer(&mut response);
@@ -318,13 +336,14 @@ impl Line {
             return Ok(Response::from_parts(head, full("")));
         }
         headers::to_client(&mut response, &arrival.request_id, false);
-        let receiving = is_long(response.body()).then(|| sending.unwrap_or_else(watch));
+        let receiving = sending.or_else(|| permitted.watch_over(response.body()));
+        let vigil = permitted.vigil(response.body(), receiving);
         let bounds = bounds.as_ref().filter(|_| !response.body().is_end_stream());
         let bound = bounds.map(|bounds| {
             let connection = case.connection.clone();
             bounds.receiving(move || connection.clone().stuck())
         });
-        Ok(response.map(|body| Watched::new(body, receiving, bound).boxed()))
+        Ok(response.map(|body| Watched::new(body, vigil, bound).boxed()))
     }
 
     /// Why a permit that held no longer does.

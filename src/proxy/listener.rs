@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio_rustls::server::TlsStream;
@@ -168,6 +168,7 @@ impl Proxy {
     /// # Errors
     /// There are no descriptors left.
     pub fn listen(&self, listener: TcpListener, tls: bool) -> io::Result<()> {
+        prepare(&listener);
         let socket = listener.into_std()?;
         for (worker, server) in &self.workers {
             let listening = listen(server.clone(), worker.share(&socket)?, tls, self.shut.clone());
@@ -250,7 +251,6 @@ async fn serve(
     let line = &server.line;
     let open = line.metrics.connection();
     let Ok(local) = stream.local_addr() else { return };
-    prepare(&stream);
     let started = Timestamp::now();
     let client = match client(&mut stream, peer, &line.settings).await {
         Ok(client) => client,
@@ -288,12 +288,16 @@ async fn serve(
     }
 }
 
-fn prepare(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
-    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(MOST_UNSENT) {
-        tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
+/// What is set here the kernel passes on to each connection that it accepts. A peer that is gone without a word would keep its
+/// place for as long as an answer has nothing to say.
+fn prepare(listener: &TcpListener) {
+    let seconds = Duration::from_secs;
+    let alive =
+        TcpKeepalive::new().with_time(seconds(60)).with_interval(seconds(15)).with_retries(4);
+    let socket = SockRef::from(listener);
+    let set = socket.set_tcp_nodelay(true).and(socket.set_tcp_keepalive(&alive));
+    if let Err(error) = set.and(socket.set_tcp_notsent_lowat(MOST_UNSENT)) {
+        tracing::warn!(%error, "an option of a listener cannot be set");
     }
 }
 
@@ -448,4 +452,22 @@ fn broken(line: &Line, connection: &Connection, error: &(dyn Error + 'static)) {
     record.reason = Some(format!("the request cannot be read: {error}"));
     line.metrics.request(record.status, "HTTP/1.1", Duration::ZERO);
     line.log.log(&record);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_the_options_of_its_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        prepare(&listener);
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_client, accepted) = (client.unwrap(), accepted.unwrap().0);
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), MOST_UNSENT);
+    }
 }

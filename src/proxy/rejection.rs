@@ -35,6 +35,8 @@ pub(super) struct Rejection {
     pub(super) location: Option<String>,
     /// Whether the policy's answer to http is a redirect.
     pub(super) to_https: bool,
+    /// Whether nothing was decided, for nobody can say.
+    pub(super) is_unanswered: bool,
     /// What the client gets in place of a page.
     passed_back: Option<Box<PassedBack>>,
     /// When the client may come again.
@@ -62,6 +64,7 @@ impl Rejection {
             ends_connection: false,
             location: None,
             to_https: false,
+            is_unanswered: false,
             passed_back: None,
             retry_after: None,
             returning: None,
@@ -315,10 +318,11 @@ impl From<Unanswered> for Rejection {
             Unanswered::Overloaded(_) => {
                 let detail = "Too many people are logging on at once: try again in a moment.";
                 let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable");
-                return Self::plain(status, "503", title, detail, reason);
+                let plain = Self::plain(status, "503", title, detail, reason);
+                return Self { is_unanswered: true, ..plain };
             }
         };
-        Denial::new(code, reason).into()
+        Self { is_unanswered: true, ..Denial::new(code, reason).into() }
     }
 }
 

@@ -364,7 +364,7 @@ impl Outcome {
     }
 }
 
-/// Whether a client over HTTP/1.1 waits to be asked for its body. Over HTTP/2 nobody does.
+/// Whether a client over HTTP/1.1 waits to be asked for its body. Over HTTP/2 hyper cannot ask for it.
 fn expects_to_be_asked(request: &request::Parts) -> bool {
     let is_it = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     request.version == Version::HTTP_11 && request.headers.get(header::EXPECT).is_some_and(is_it)

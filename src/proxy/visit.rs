@@ -192,6 +192,8 @@ impl Body for Recorded {
             }
             Some(Err(error)) => {
                 self.visit.record.reason = Some(error.to_string());
+                // Whoever broke it off, it was not the client.
+                self.visit.ended = true;
                 Some(Err(error))
             }
             None => {

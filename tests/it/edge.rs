@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 
 use super::support::clients::{curl, curl_http};
-use super::support::frames::{DATA, END_HEADERS, Event, H2, HEADERS, frame, head};
+use super::support::frames::{DATA, END_HEADERS, END_STREAM, Event, H2, HEADERS, frame, head};
 use super::support::manifests::route_policy;
 use super::support::server::{Server, wait};
 use super::support::tls::{Client, Reply, get, reply, request};
@@ -402,4 +402,21 @@ fn who_does_not_begin_is_not_waited_for() {
     // Over HTTP/2, and without ever answering to a GOAWAY.
     let mut mute = connect(server.http, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     mute.read_to_end(&mut answer).unwrap();
+}
+
+#[test]
+fn who_goes_on_over_http_2_after_being_told_to_go_is_cut_off() {
+    let site = Site::with_alice(REQUIRE);
+    let options = ["--max-requests-per-connection", "3", "--http2-max-streams", "5"];
+    let server = start(&site, &options);
+    let mut connection = H2::plain(server.http, &[]).unwrap();
+    // Whoever acknowledges no ping is not told which request is the last.
+    connection.polite = false;
+    let mut is_answered = |stream: u32| {
+        let octets = head("GET", "open.test", "/", &[]);
+        let request = frame(HEADERS, END_HEADERS | END_STREAM, stream, &octets);
+        connection.send(&request).is_ok() && connection.outcome(stream) == Some(200)
+    };
+    let answered = (0..100).take_while(|number| is_answered(2 * number + 1)).count();
+    assert!((3..=8).contains(&answered), "{answered}");
 }

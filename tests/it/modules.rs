@@ -457,3 +457,22 @@ fn a_token_that_ends_ends_a_long_response() {
     let chunks = whole.matches("chunk\n").count();
     assert!(chunks < 45, "it came to its end: {chunks}");
 }
+
+#[test]
+fn a_long_response_goes_on_while_nobody_can_say_whether_it_may() {
+    let verifier = Verifier::start();
+    let site = asking(&verifier, "");
+    let server = site.start();
+    let options = ["-H", "Cookie: session=alice", "--no-buffer"];
+    let ask = |path: &str| curl(&site, server.https, "-", "app.test", path, &options);
+    let whole = std::thread::scope(|scope| {
+        let reply = scope.spawn(|| ask("/stream"));
+        wait("the stream", || site.backend.requests.load(Ordering::SeqCst) > 0);
+        drop(verifier);
+        let policy = std::fs::read_to_string(site.manifests().join("policy.yaml")).unwrap();
+        server.edit("policy.yaml", &policy.replace("path: /check", "path: /other"));
+        assert_eq!(ask("/").code(), "503.95", "who comes new is refused");
+        reply.join().unwrap().body
+    });
+    assert_eq!(whole.matches("chunk\n").count(), 50);
+}

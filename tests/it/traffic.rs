@@ -1,7 +1,7 @@
 //! What a RoutePolicy does to requests and answers, seen by real clients.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::support::clients::{curl, curl_http};
 use super::support::frames::{END_HEADERS, END_STREAM, Event, H2, HEADERS, frame, get, head};
-use super::support::manifests::{config_map, ingress, ingress_with, route_policy};
+use super::support::manifests::{config_map, ingress, ingress_with, route_policy, service};
 use super::support::origin::{Origin, answer};
 use super::support::server::{Server, wait};
 use super::support::tls::{Client, Reply, reply};
@@ -114,7 +114,19 @@ fn a_client_that_is_still_sending_gets_to_read_why_it_is_refused() {
         }
     }
     // One that reads nothing before it has sent everything.
-    for (host, status) in [("open.test", 413), ("nowhere.test", 404), ("no name", 400)] {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for (name, ports) in [("empty", &[][..]), ("closed", &[nobody])] {
+        server.edit(&format!("{name}.yaml"), &service(name, ports));
+        let host = format!("{name}.test");
+        server.edit(&format!("{name}-ingress.yaml"), &ingress(name, &host, "/", name));
+    }
+    for (host, status) in [
+        ("open.test", 413),
+        ("nowhere.test", 404),
+        ("no name", 400),
+        ("empty.test", 503),
+        ("closed.test", 502),
+    ] {
         assert_eq!(posted(TcpStream::connect(server.http).unwrap(), host), status, "{host}");
     }
     // A refusal that ends the connection as well.
@@ -507,6 +519,26 @@ fn a_body_that_does_not_move_is_given_up() {
     // Answers that pause for longer are cut, others not.
     let reply = curl_http(server.http, "open.test", "/stream", &[]);
     assert_eq!(reply.body.matches("chunk").count(), 50);
+}
+
+#[test]
+fn an_answer_whose_head_comes_late_has_its_time_all_the_same() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec();
+    let early = b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec();
+    let origin = Origin::start(&[("/", vec![early, head, b"whole".to_vec()])]);
+    let (site, server) = site_of(&origin, "timeouts: {idle: 1s}");
+    for http in ["--http1.1", "--http2-prior-knowledge"] {
+        let reply = std::thread::scope(|scope| {
+            let reply = scope.spawn(|| curl_http(server.http, "open.test", "/", &[http]));
+            for pause in [1300, 300] {
+                std::thread::sleep(Duration::from_millis(pause));
+                origin.go_on.send(()).unwrap();
+            }
+            reply.join().unwrap()
+        });
+        assert_eq!((reply.status, reply.body.as_str()), (200, "whole"), "{http}");
+    }
+    drop(site);
 }
 
 /// app.test, compressing whatever it answers.

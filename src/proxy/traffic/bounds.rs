@@ -66,15 +66,16 @@ impl Bounds {
 
     /// For the request's body.
     pub(in crate::proxy) fn sending(&self) -> Bound {
-        Bound { bounds: self.clone(), left: self.0.longest, timer: None, _there: None }
+        self.bound(self.0.longest, None)
     }
 
-    /// For the response's body. A client that does not read is not told anything either, and its body is not even asked for
+    /// For the response's body, whose head is there. A client that does not read is not told anything either, and its body is not even asked for
     /// more: then `stuck` begins, and is given up should the body move after all.
     pub(in crate::proxy) fn receiving<F>(&self, stuck: impl Fn() -> F + Send + 'static) -> Bound
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.moves();
         let there = self.next().map(|_| {
             let (bounds, gone) = (self.clone(), CancellationToken::new());
             let there = gone.clone().drop_guard();
@@ -86,7 +87,11 @@ impl Bounds {
             });
             there
         });
-        Bound { bounds: self.clone(), left: None, timer: None, _there: there }
+        self.bound(None, there)
+    }
+
+    fn bound(&self, left: Option<u64>, there: Option<DropGuard>) -> Bound {
+        Bound { bounds: self.clone(), left, timer: None, is_asked: false, _there: there }
     }
 
     async fn attend<F: Future<Output = ()>>(&self, stuck: impl Fn() -> F) {
@@ -160,6 +165,8 @@ pub(in crate::proxy) struct Bound {
     left: Option<u64>,
     /// Only once the body had nothing to give.
     timer: Option<Pin<Box<Sleep>>>,
+    /// What came before somebody asked for more was not the body's time: a decision, a way to the backend, an answer's head.
+    is_asked: bool,
     /// As long as the body is.
     _there: Option<DropGuard>,
 }
@@ -173,6 +180,9 @@ impl Bound {
         polled: Polled<E>,
         context: &mut Context<'_>,
     ) -> Polled<E> {
+        if !std::mem::replace(&mut self.is_asked, true) {
+            self.bounds.moves();
+        }
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.bounds.moves();
@@ -275,6 +285,20 @@ mod tests {
             gives(&mut late.receiving(|| std::future::ready(())), b"x").await,
             Err(Cut::Late)
         );
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_a_body_is_not_its_time() {
+        let bounds = bounds(None, Some(200), None);
+        let mut sending = bounds.sending();
+        for _ in 0..2 {
+            sleep(Duration::from_millis(300)).await;
+            let started = Instant::now();
+            let mut receiving = bounds.receiving(std::future::pending);
+            let body = if bounds.cut().is_none() { &mut sending } else { &mut receiving };
+            assert_eq!(waits(body).await, Cut::Idle);
+            assert!(started.elapsed() >= Duration::from_millis(150), "{:?}", started.elapsed());
+        }
     }
 
     #[tokio::test]

@@ -574,3 +574,25 @@ async fn a_long_upload_ends_with_its_permit_even_if_it_was_answered() {
     site.withdraw();
     assert_eq!(rest(&mut backend).await, "");
 }
+
+#[tokio::test]
+async fn a_short_upload_that_takes_long_ends_with_its_permit_too() {
+    let upload = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100\r\n\r\n";
+    let later = Duration::from_millis(10_200);
+    let begun = async || {
+        let (site, mut client, mut backend, _) = meet(upload).await;
+        write(&mut client, "one,").await;
+        until(&mut backend, "one,").await;
+        write(&mut backend, OK).await;
+        until(&mut client, "\r\n\r\nok").await;
+        (site, client, backend)
+    };
+    let ((_held, mut held, mut takes), (lost, mut loses, mut misses)) =
+        tokio::join!(begun(), begun());
+    lost.withdraw();
+    tokio::time::sleep(later).await;
+    write(&mut held, "two").await;
+    until(&mut takes, "two").await;
+    write(&mut loses, "two").await;
+    assert_eq!(rest(&mut misses).await, "");
+}
