@@ -38,7 +38,10 @@ pub use policy::{
 };
 pub use reference::{CaCertificateRef, DURATION, LONG_DURATION, ObjectKind, QUANTITY};
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
-pub use route_backend::{BackendTls, CookieAffinity, Ejection, LoadBalancing, Retry};
+pub use route_backend::{
+    BackendSubjectAltName, BackendTls, CookieAffinity, Ejection, LoadBalancing, Retry,
+    SubjectAltNameType,
+};
 pub use route_edits::{
     Coding, Compression, Cors, ErrorPage, HeaderField, HeaderNames, PageRef, PathRewrite,
     RequestHeaders, ResponseHeaders, Rewrite, TAKEN_IN_REQUESTS, TAKEN_IN_RESPONSES,

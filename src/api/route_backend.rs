@@ -1,4 +1,10 @@
 //! `RoutePolicy`: the way to the backends.
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema copies each struct, its `pub` included, into a function"
+)]
+
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +92,7 @@ pub struct BackendTls {
     /// ConfigMaps and Secrets with the CAs that may vouch for the backends, in PEM. Never the system's roots.
     #[schemars(length(min = 1, max = 16))]
     pub ca_certificate_refs: Vec<CaCertificateRef>,
-    /// The name that the backends' certificates must be for, which is sent as SNI too.
+    /// The name that is sent as SNI; without subjectAltNames it is the name that the backends' certificates must be for.
     #[schemars(
         length(min = 1, max = 253),
         regex(
@@ -94,9 +100,52 @@ pub struct BackendTls {
         )
     )]
     pub hostname: String,
+    /// The names of which the backends' certificates must have one at least, in place of hostname.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 5))]
+    pub subject_alt_names: Option<Vec<BackendSubjectAltName>>,
     /// The TLS Secret of the policy's namespace whose certificate is shown to the backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<KeySecretRef>,
+}
+
+/// A name in a backend's certificate.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.type == 'Hostname' ? has(self.hostname) && !has(self.uri) : has(self.uri) && !has(self.hostname)")
+        .message("a name in subjectAltNames is of one type: write hostname, and no uri, where type is Hostname; uri, and no hostname, where it is URI")
+)]
+pub struct BackendSubjectAltName {
+    /// Hostname or URI.
+    #[serde(rename = "type")]
+    pub kind: SubjectAltNameType,
+    /// A dNSName. A wildcard in the certificate stands for one label, as in other certificates of servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(
+            pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$"
+        )
+    )]
+    pub hostname: Option<String>,
+    /// A uniformResourceIdentifier, such as the SPIFFE ID spiffe://corp.example/ns/web/sa/app; compared octet by octet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]+$")
+    )]
+    pub uri: Option<String>,
+}
+
+/// The types of names that a backend can be known by.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum SubjectAltNameType {
+    /// A DNS name.
+    Hostname,
+    /// A URI.
+    #[serde(rename = "URI")]
+    Uri,
 }
 
 fn twice() -> u8 {

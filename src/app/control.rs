@@ -59,8 +59,11 @@ impl Control {
         findings.sort();
         self.say(problems, &findings, describe);
         self.count(world, &findings, problems.len(), generation, duration);
-        self.metrics
-            .certificates(compiled.expiries.iter().map(|(name, at)| (name.to_string(), *at)));
+        let named = |ends: Vec<(ObjectName, i64)>| {
+            ends.into_iter().map(|(name, at)| (name.to_string(), at))
+        };
+        self.metrics.certificates(named(compiled.expiries.certificates));
+        self.metrics.staples(named(compiled.expiries.staples));
         Ok(Outcome { findings, summaries: compiled.summaries, ours: compiled.ours })
     }
 

@@ -1,11 +1,11 @@
-//! TLS to backends: CAs, a name and perhaps a certificate of ours → what handshakes are made by. What cannot be made out is
+//! TLS to backends: CAs, names and perhaps a certificate of ours → what handshakes are made by. What cannot be made out is
 //! no TLS at all, and whoever needs it refuses.
 
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -15,7 +15,7 @@ use super::server_certificates::certified_key;
 use super::world::ObjectName;
 use crate::api;
 use crate::identity::Fingerprint;
-use crate::snapshot::BackendTls;
+use crate::snapshot::{BackendName, BackendNames, BackendTls};
 
 /// Sessions that are kept for coming back, of one policy's backends.
 const SESSIONS: usize = 256;
@@ -71,9 +71,7 @@ pub(super) fn backend_tls(
     problems.extend(problem);
     let tls = match unusable {
         Some(unusable) => Err(unusable),
-        None => configured(&spec.hostname, &cas, client.as_ref().map(|(_, key)| key))
-            .map(Arc::new)
-            .map_err(|problem| ("spec.backendTLS".to_owned(), problem)),
+        None => configured(spec, &cas, client.as_ref().map(|(_, key)| key)).map(Arc::new),
     };
     Made { tls, client, problems }
 }
@@ -108,21 +106,31 @@ fn client(
 }
 
 fn configured(
-    hostname: &str,
+    spec: &api::BackendTls,
     cas: &[CertificateDer<'static>],
     client: Option<&Arc<CertifiedKey>>,
-) -> Result<BackendTls, String> {
-    let name = ServerName::try_from(hostname.to_owned());
-    let name = name.map_err(|_| format!("hostname {hostname} is no DNS name: write one"))?;
+) -> Result<BackendTls, Unusable> {
+    let hostname = &spec.hostname;
+    let whole = |problem: String| ("spec.backendTLS".to_owned(), problem);
+    let name = ServerName::try_from(hostname.clone())
+        .map_err(|_| whole(format!("hostname {hostname} is no DNS name: write one")))?;
+    let names = spec.subject_alt_names.as_deref().map(names).transpose()?;
     let mut roots = RootCertStore::empty();
     for ca in cas {
-        roots.add(ca.clone()).map_err(|error| format!("a CA cannot be used: {error}"))?;
+        roots.add(ca.clone()).map_err(|error| whole(format!("a CA cannot be used: {error}")))?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let digest = digest(hostname, cas, client, names.as_deref().unwrap_or_default());
+    let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots);
+        .map_err(|error| whole(error.to_string()))?;
+    let config = match names {
+        Some(names) => {
+            let verifier = Arc::new(BackendNames::new(roots, names, &provider));
+            config.dangerous().with_custom_certificate_verifier(verifier)
+        }
+        None => config.with_root_certificates(roots),
+    };
     let mut config = match client {
         Some(key) => {
             config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())))
@@ -130,13 +138,60 @@ fn configured(
         None => config.with_no_client_auth(),
     };
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
-    let mut all: Vec<u8> = hostname.to_ascii_lowercase().into_bytes();
-    let shown = client.into_iter().flat_map(|key| &key.cert);
-    for (mark, certificate) in cas.iter().map(|ca| (0_u8, ca)).chain(shown.map(|shown| (1, shown)))
-    {
-        all.push(mark);
-        all.extend((certificate.len() as u64).to_be_bytes());
-        all.extend_from_slice(certificate);
+    Ok(BackendTls { config: Arc::new(config), name, digest })
+}
+
+/// The names that a backend may have. A list that holds one that makes no sense, or none at all, is no list.
+fn names(written: &[api::BackendSubjectAltName]) -> Result<Box<[BackendName]>, Unusable> {
+    let field = "spec.backendTLS.subjectAltNames";
+    if written.is_empty() {
+        let message = "an empty list names no backend: write a name, or leave the list out";
+        return Err((field.to_owned(), message.to_owned()));
     }
-    Ok(BackendTls { config: Arc::new(config), name, digest: Fingerprint::of(&all) })
+    let name = |(index, name): (usize, &api::BackendSubjectAltName)| {
+        use api::SubjectAltNameType::{Hostname, Uri};
+        match (name.kind, &name.hostname, &name.uri) {
+            (Hostname, Some(hostname), None) => {
+                let name = DnsName::try_from(hostname.clone()).map_err(|_| {
+                    let message = format!("hostname {hostname} is no DNS name: write one");
+                    (format!("{field}[{index}].hostname"), message)
+                })?;
+                Ok(BackendName::Hostname(ServerName::DnsName(name)))
+            }
+            (Uri, None, Some(uri)) => Ok(BackendName::Uri(uri.as_str().into())),
+            (Hostname, ..) => {
+                let message = "type is Hostname: write hostname, and no uri";
+                Err((format!("{field}[{index}]"), message.to_owned()))
+            }
+            (Uri, ..) => {
+                let message = "type is URI: write uri, and no hostname";
+                Err((format!("{field}[{index}]"), message.to_owned()))
+            }
+        }
+    };
+    written.iter().enumerate().map(name).collect()
+}
+
+/// Of everything that a connection is made under.
+fn digest(
+    hostname: &str,
+    cas: &[CertificateDer<'static>],
+    client: Option<&Arc<CertifiedKey>>,
+    names: &[BackendName],
+) -> Fingerprint {
+    let mut all: Vec<u8> = hostname.to_ascii_lowercase().into_bytes();
+    let mut add = |mark: u8, octets: &[u8]| {
+        all.push(mark);
+        all.extend((octets.len() as u64).to_be_bytes());
+        all.extend_from_slice(octets);
+    };
+    cas.iter().for_each(|ca| add(0, ca));
+    client.into_iter().flat_map(|key| &key.cert).for_each(|shown| add(1, shown));
+    for name in names {
+        match name {
+            BackendName::Hostname(host) => add(2, host.to_str().to_ascii_lowercase().as_bytes()),
+            BackendName::Uri(uri) => add(3, uri.as_bytes()),
+        }
+    }
+    Fingerprint::of(&all)
 }

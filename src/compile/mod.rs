@@ -41,6 +41,7 @@ pub use finding::{Finding, Severity};
 pub use lint::lint;
 pub use options::Options;
 pub use references::references;
+pub use server_certificates::Expiries;
 pub use summary::PolicySummary;
 pub use world::{
     Object, ObjectKind, ObjectName, ObjectRef, PolicyObject, Statuses, Targeting, World,
@@ -83,8 +84,8 @@ pub struct Compiled {
     pub findings: Vec<Finding>,
     /// Of each policy that could be compiled.
     pub summaries: HashMap<ObjectName, PolicySummary>,
-    /// When the server certificate of each TLS Secret in use expires, in seconds since 1970.
-    pub expiries: Vec<(ObjectName, i64)>,
+    /// When what the TLS Secrets in use hold ends.
+    pub expiries: Expiries,
     /// Ingresses that are ours.
     pub ours: HashSet<ObjectName>,
     /// For the next time.

@@ -36,6 +36,15 @@ pub(super) struct KeptCertificate {
     staple_problem: Option<String>,
 }
 
+/// When what the TLS Secrets in use hold ends, in seconds since 1970.
+#[derive(Clone, Debug, Default)]
+pub struct Expiries {
+    /// The server certificate of each.
+    pub certificates: Vec<(ObjectName, i64)>,
+    /// The OCSP response of each that has one which is stapled: its nextUpdate.
+    pub staples: Vec<(ObjectName, i64)>,
+}
+
 /// The certificates of one host, and whose Ingress brings them.
 struct Candidates<'a> {
     owner: &'a ObjectName,
@@ -97,35 +106,48 @@ impl<'a> ServerCertificateReader<'a> {
         }
     }
 
-    /// What handshakes show; and when the certificate of each Secret expires, in seconds since 1970.
-    pub(super) fn table(
-        &mut self,
-        options: &Options,
-    ) -> (ServerCertificates, Vec<(ObjectName, i64)>) {
-        let default = options.default_certificate.as_ref().and_then(|name| {
-            let (certificate, problem) = self.get(name);
-            self.findings.extend(problem.map(|message| Finding {
-                severity: Severity::Error,
-                object: ObjectRef { kind: ObjectKind::Secret, name: name.clone() },
-                target: None,
-                field: String::new(),
-                reason: "CertificateUnusable",
-                message: format!("{message} (it is the default certificate)"),
-            }));
-            certificate.map(|kept| kept.certificate)
-        });
+    /// What handshakes show; and when what is shown ends.
+    pub(super) fn table(&mut self, options: &Options) -> (ServerCertificates, Expiries) {
+        let default =
+            options.default_certificate.as_ref().and_then(|name| self.default_certificate(name));
         let fallback = default.unwrap_or_else(|| options.fallback_certificate.clone());
         let mut by_host = HostTable::default();
         for (host, candidates) in std::mem::take(&mut self.by_host) {
             by_host.insert(host, best(candidates.certificates));
         }
-        let expiries = self
-            .kept
-            .iter()
-            .filter_map(|(name, kept)| Some((name.clone(), kept.validity?.not_after)));
-        let mut expiries: Vec<(ObjectName, i64)> = expiries.collect();
-        expiries.sort_unstable();
-        (ServerCertificates { by_host, fallback }, expiries)
+        let certificates = self.ends(|kept| Some(kept.validity?.not_after));
+        let staples = self.ends(|kept| {
+            let stapled = kept.certificate.stapled.as_ref()?;
+            Some(i64::try_from(stapled.until).unwrap_or(i64::MAX))
+        });
+        (ServerCertificates { by_host, fallback }, Expiries { certificates, staples })
+    }
+
+    /// The certificate that is shown where no Ingress brings one.
+    fn default_certificate(&mut self, name: &ObjectName) -> Option<Arc<ServerCertificate>> {
+        let (certificate, problem) = self.get(name);
+        let finding = |severity, reason, message: String| Finding {
+            severity,
+            object: ObjectRef { kind: ObjectKind::Secret, name: name.clone() },
+            target: None,
+            field: String::new(),
+            reason,
+            message: format!("{message} (it is the default certificate)"),
+        };
+        let problem =
+            problem.map(|message| finding(Severity::Error, "CertificateUnusable", message));
+        let staple = certificate.as_ref().and_then(|kept| kept.staple_problem.clone());
+        let staple = staple.map(|message| finding(Severity::Warning, "StapleUnusable", message));
+        self.findings.extend(problem.into_iter().chain(staple));
+        certificate.map(|kept| kept.certificate)
+    }
+
+    /// Of each Secret in use, in order.
+    fn ends(&self, end: impl Fn(&KeptCertificate) -> Option<i64>) -> Vec<(ObjectName, i64)> {
+        let ends = self.kept.iter().filter_map(|(name, kept)| Some((name.clone(), end(kept)?)));
+        let mut ends: Vec<(ObjectName, i64)> = ends.collect();
+        ends.sort_unstable();
+        ends
     }
 
     /// The certificate of a Secret, perhaps the one read before; and what is wrong.

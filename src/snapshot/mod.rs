@@ -4,6 +4,7 @@
 //! and which route a request gets must be answered by the same table.
 
 mod backend;
+mod backend_names;
 mod dump;
 mod host;
 mod identity_headers;
@@ -18,6 +19,7 @@ mod tls;
 mod tls_rules;
 
 pub use backend::{Backend, BackendState, Endpoint, EndpointState, Protocol, Target};
+pub use backend_names::{BackendName, BackendNames};
 pub use host::{HostName, HostPattern, HostTable};
 pub use identity_headers::IdentityHeaders;
 pub use path::{AmbiguousPath, canonical, unambiguous};

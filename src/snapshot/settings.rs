@@ -128,9 +128,9 @@ pub struct CookieAffinity {
 /// TLS to backends (the fields of BackendTLSPolicy).
 #[derive(Debug)]
 pub struct BackendTls {
-    /// CA, client certificate, ALPN apart.
+    /// CA, client certificate, the names that the backend's may have in place of `name`; ALPN apart.
     pub config: Arc<ClientConfig>,
-    /// The name that the backend's certificate must be for, and SNI.
+    /// SNI, and the name that the backend's certificate must be for where no others are.
     pub name: ServerName<'static>,
     /// Of everything in it: connections made under another are not used.
     pub digest: Fingerprint,

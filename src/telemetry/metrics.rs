@@ -103,6 +103,7 @@ pub struct Metrics {
     findings: Family<SeverityLabel, Gauge>,
     compilations: Histogram,
     expiries: Family<SecretLabel, Gauge>,
+    staples: Family<SecretLabel, Gauge>,
     failing: Family<KindLabel, Gauge>,
     writes: Family<WriteLabels, Counter>,
     fetches: Family<FetchLabels, Counter>,
@@ -135,6 +136,7 @@ impl Default for Metrics {
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
             ]),
             expiries: Family::default(),
+            staples: Family::default(),
             failing: Family::default(),
             writes: Family::default(),
             fetches: Family::default(),
@@ -184,6 +186,11 @@ impl Metrics {
             "certificate_expiry_timestamp_seconds",
             "When the server certificate of a Secret expires",
             self.expiries.clone(),
+        );
+        r.register(
+            "ocsp_staple_expiry_timestamp_seconds",
+            "Until when the OCSP response of a Secret is stapled",
+            self.staples.clone(),
         );
         r.register(
             "watch_failing",
@@ -306,10 +313,12 @@ impl Metrics {
 
     /// When the server certificates in use expire (seconds since 1970), by Secret.
     pub fn certificates(&self, expiries: impl Iterator<Item = (String, i64)>) {
-        self.expiries.clear();
-        for (secret, expiry) in expiries {
-            self.expiries.get_or_create(&SecretLabel { secret }).set(expiry);
-        }
+        set_all(&self.expiries, expiries);
+    }
+
+    /// Until when OCSP responses are stapled (seconds since 1970), by Secret.
+    pub fn staples(&self, expiries: impl Iterator<Item = (String, i64)>) {
+        set_all(&self.staples, expiries);
     }
 
     /// Which kinds cannot be watched.
@@ -362,6 +371,14 @@ pub struct OpenConnection(Gauge);
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// What is no longer among them is gone.
+fn set_all(gauges: &Family<SecretLabel, Gauge>, values: impl Iterator<Item = (String, i64)>) {
+    gauges.clear();
+    for (secret, value) in values {
+        gauges.get_or_create(&SecretLabel { secret }).set(value);
     }
 }
 

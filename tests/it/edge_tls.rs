@@ -129,6 +129,38 @@ fn an_ocsp_response_in_the_secret_is_stapled_if_it_says_that_the_certificate_is_
     }
 }
 
+/// Until when a Secret's OCSP response is stapled, as /metrics has it.
+fn staple_ends(server: &Server, secret: &str) -> Option<i64> {
+    let beginning = format!("certmap_ocsp_staple_expiry_timestamp_seconds{{secret=\"{secret}\"}} ");
+    let metrics = server.admin("/metrics").1;
+    metrics.lines().find_map(|line| line.strip_prefix(&beginning)).map(|it| it.parse().unwrap())
+}
+
+#[test]
+fn when_a_staple_ends_is_measured_and_one_of_the_default_certificate_that_cannot_be_used_is_told() {
+    let site = Site::with_alice(REQUIRE);
+    let identity = site.server_ca.issue(pki::server(&["elsewhere.test"]));
+    let secret = |response: &[u8]| {
+        let data = format!("data: {{tls.ocsp-staple: {}}}\n", STANDARD.encode(response));
+        format!("{}{data}", tls_secret("default-tls", &identity))
+    };
+    let two_days = jiff::Timestamp::now().as_second() + 2 * 86_400;
+    site.write("default.yaml", &secret(&ocsp_response(&site, &identity, "V")));
+    let server = start(&site, "access.log", &["--default-tls-secret", "web/default-tls"]);
+    let ends = staple_ends(&server, "web/default-tls").unwrap();
+    assert!((two_days..two_days + 60).contains(&ends), "{ends} {two_days}");
+    assert_eq!(staple_ends(&server, "web/server-tls"), None, "it has none");
+    server.edit("default.yaml", &secret(&ocsp_response(&site, &identity, "R")));
+    let problem = "does not say that the certificate is good (it is the default certificate)";
+    server.said(&["WARN", "Secret web/default-tls", problem, "StapleUnusable"]);
+    assert_eq!(staple_ends(&server, "web/default-tls"), None);
+    assert_eq!(
+        server.metric("certmap_findings{severity=\"error\"}"),
+        0.0,
+        "it is shown all the same"
+    );
+}
+
 #[test]
 fn versions_and_suites_are_those_that_are_allowed() {
     let site = Site::with_alice(REQUIRE);
