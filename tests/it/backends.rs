@@ -1,5 +1,6 @@
 //! Backends of other makes, through the whole program: gRPC, WebSockets, streams; what they speak, and who they are.
 
+mod answers;
 mod failing;
 mod nginx;
 
