@@ -291,6 +291,9 @@ fn answers_are_compressed_for_clients_that_accept_it() {
         let reply =
             open(&site, &server, "/text", &["-H", "Accept-Encoding: br;q=0, gzip;q=0", http]);
         assert!(!reply.head.contains("content-encoding"), "{}", reply.head);
+        let unchanged = ["-H", "Accept-Encoding: br", "-H", "Cache-Control: no-transform", http];
+        let reply = open(&site, &server, "/text", &unchanged);
+        assert!(!reply.head.contains("content-encoding") && reply.body == text);
     }
     for path in ["/short", "/image", "/part"] {
         let reply = open(&site, &server, path, &["-H", "Accept-Encoding: br"]);
@@ -301,6 +304,58 @@ fn answers_are_compressed_for_clients_that_accept_it() {
     server.edit("route.yaml", &carried("open", "httpsRedirect: false"));
     let reply = open(&site, &server, "/text", &["-H", "Accept-Encoding: br"]);
     assert!(!reply.head.contains("content-encoding"), "off unless it is wanted");
+}
+
+#[test]
+fn head_and_not_modified_say_what_would_be_said_of_the_compressed_answer() {
+    let of_text = "Content-Type: text/plain\r\nETag: \"x\"\r\nAccept-Ranges: bytes\r\n";
+    let alone = |status: &str, fields: &str| {
+        vec![format!("HTTP/1.1 {status}\r\n{fields}\r\n").into_bytes()]
+    };
+    let long = format!("{of_text}Content-Length: 1000\r\n");
+    let origin = Origin::start(&[
+        ("/long", alone("200 OK", &long)),
+        ("/unknown", alone("200 OK", of_text)),
+        ("/short", alone("200 OK", &format!("{of_text}Content-Length: 99\r\n"))),
+        ("/empty", alone("200 OK", &format!("{of_text}Content-Length: 0\r\n"))),
+        ("/image", alone("200 OK", &long.replace("text/plain", "image/png"))),
+        ("/same", alone("304 Not Modified", "ETag: \"x\"\r\nContent-Length: 1000\r\n")),
+        ("/same-text", alone("304 Not Modified", &format!("{of_text}Content-Length: 0\r\n"))),
+        ("/same-image", alone("304 Not Modified", &long.replace("text/plain", "image/png"))),
+    ]);
+    let (site, server) = site_of(&origin, COMPRESS);
+    let of = |reply: &Reply| {
+        ["vary", "content-encoding", "etag", "content-length", "accept-ranges"]
+            .map(|name| field(reply, name).unwrap_or_default())
+    };
+    for http in ["--http1.1", "--http2"] {
+        let asked = |path: &str, further: &[&str]| {
+            let reply = open(&site, &server, path, &[&[http], further].concat());
+            assert_eq!(reply.body, "", "{path}");
+            of(&reply)
+        };
+        let gzip = ["--head", "-H", "Accept-Encoding: gzip"];
+        for path in ["/long", "/unknown"] {
+            let compressed = ["accept-encoding", "gzip", "w/\"x\"", "", ""];
+            assert_eq!(asked(path, &gzip), compressed, "{path} {http}");
+        }
+        let plain = ["accept-encoding", "", "\"x\"", "1000", "bytes"];
+        assert_eq!(asked("/long", &["--head"]), plain, "{http}");
+        let no_transform = [&gzip[..], &["-H", "Cache-Control: max-age=0, No-Transform"]].concat();
+        assert_eq!(asked("/long", &no_transform), plain, "{http}");
+        for (path, length) in [("/short", "99"), ("/empty", "0"), ("/image", "1000")] {
+            let left = ["", "", "\"x\"", length, "bytes"];
+            assert_eq!(asked(path, &gzip), left, "{path} {http}");
+        }
+        for path in ["/same", "/same-text"] {
+            let compressed = ["accept-encoding", "", "w/\"x\"", "", ""];
+            assert_eq!(asked(path, &gzip[1..]), compressed, "{path} {http}");
+            let plain = asked(path, &[]);
+            assert_eq!([&*plain[0], &*plain[2]], ["accept-encoding", "\"x\""], "{path} {http}");
+        }
+        let image = asked("/same-image", &gzip[1..]);
+        assert_eq!([&*image[0], &*image[2]], ["", "\"x\""], "{http}");
+    }
 }
 
 #[test]
