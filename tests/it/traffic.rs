@@ -137,7 +137,8 @@ const PREFLIGHT: [&str; 6] = [
 
 #[test]
 fn a_preflight_is_answered_without_a_certificate_and_leads_to_nobody() {
-    let (site, server) = site(CORS);
+    let fields = "responseHeaders: {set: [{name: Strict-Transport-Security, value: max-age=1}]}";
+    let (site, server) = site(&format!("{CORS}\n{fields}"));
     let app =
         |who: &str, further: &[&str]| curl(&site, server.https, who, "app.test", "/", further);
     for http in ["--http1.1", "--http2"] {
@@ -149,6 +150,7 @@ fn a_preflight_is_answered_without_a_certificate_and_leads_to_nobody() {
             ("access-control-allow-methods", "get, put"),
             ("access-control-allow-headers", "x-token"),
             ("access-control-max-age", "600"),
+            ("strict-transport-security", "max-age=1"),
         ] {
             assert_eq!(field(&reply, name).as_deref(), Some(value), "{name}");
         }
