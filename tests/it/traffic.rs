@@ -183,6 +183,13 @@ fn http_is_redirected_where_the_route_says_so() {
     assert_eq!(reply.code(), "308");
     assert_eq!(field(&reply, "location").as_deref(), Some("https://open.test/a?b=c"));
     assert_eq!(open(&site, &server, "/a?b=c", &[]).told()["target"], "/a?b=c");
+    // Who names our port finds the other one, however the host is written.
+    let host = format!("open.test:{}", server.http.port());
+    let elsewhere = format!("https://open.test:{}/a?b=c", server.https.port());
+    for http in ["--http1.1", "--http2-prior-knowledge"] {
+        let reply = curl_http(server.http, &host, "/a?b=c", &[http]);
+        assert_eq!(field(&reply, "location").as_ref(), Some(&elsewhere), "{http}");
+    }
     server.edit("route.yaml", &carried("open", "httpsRedirect: false"));
     assert_eq!(curl_http(server.http, "open.test", "/", &[]).status, 200);
 }
