@@ -443,6 +443,38 @@ fn pages_of_the_route_take_the_place_of_ours_and_where_it_says_so_of_the_backend
 }
 
 #[test]
+fn a_page_of_the_route_in_an_answer_to_head_has_a_length_and_no_body() {
+    let gone = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n";
+    let origin = Origin::start(&[
+        ("/gone", vec![gone.as_bytes().to_vec()]),
+        ("/there", answer("404 Not Found", "Content-Type: text/plain\r\n", b"theirs")),
+    ]);
+    let (site, server) = site_of(&origin, "");
+    server.edit("page.yaml", &config_map("pages", "any.html", "<p>Nothing here.</p>"));
+    let spec = "limits: {target: 8}\nerrorPages: [{codes: [4xx], ofBackend: true, configMapRef: {name: pages, key: any.html}}]";
+    server.edit("route.yaml", &carried("open", spec));
+    for http in ["--http1.1", "--http2"] {
+        let whole = open(&site, &server, "/there", &[http]);
+        assert_eq!(whole.body.trim(), "<p>Nothing here.</p>");
+        let length = whole.body.len().to_string();
+        for (path, status) in [("/gone", 404), ("/too-long", 414)] {
+            let reply = open(&site, &server, path, &[http, "--head"]);
+            assert_eq!((reply.status, reply.body.as_str()), (status, ""), "{path} {http}");
+            assert_eq!(field(&reply, "content-length").as_ref(), Some(&length), "{path} {http}");
+            let kind = field(&reply, "content-type");
+            assert_eq!(kind.as_deref(), Some("text/html; charset=utf-8"), "{path} {http}");
+        }
+    }
+    let mut client = TcpStream::connect(server.http).unwrap();
+    client
+        .write_all(b"HEAD /gone HTTP/1.1\r\nHost: open.test\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 404 ") && text.ends_with("\r\n\r\n"), "{text}");
+}
+
+#[test]
 fn our_answers_to_head_have_a_length_and_no_body() {
     let (site, server) = site("httpsRedirect: true");
     let mut client = H2::plain(server.http, &[]).unwrap();
