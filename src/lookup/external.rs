@@ -1,5 +1,7 @@
 //! External services that are asked about requests (forward-auth). Asked anew for each; whatever goes wrong admits nobody.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,12 +184,30 @@ fn describe(head: &RequestHead, headers: &mut HeaderMap) -> Result<(), http::Err
         ("x-forwarded-method", HeaderValue::from_str(head.method.as_str())?),
         ("x-forwarded-proto", HeaderValue::from_static(proto)),
         ("x-forwarded-host", head.host.clone()),
-        ("x-forwarded-uri", HeaderValue::from_str(head.target.as_str())?),
+        ("x-forwarded-uri", HeaderValue::try_from(escaped(head.target.as_str()).as_ref())?),
         ("x-forwarded-for", HeaderValue::from_str(&client)?),
     ] {
         headers.insert(HeaderName::from_static(name), value);
     }
     Ok(())
+}
+
+/// What is beyond ASCII in escapes, as RFC 3986 has it: readers of a field take such octets for different letters, or the
+/// request for malformed.
+fn escaped(target: &str) -> Cow<'_, str> {
+    if target.is_ascii() {
+        return Cow::Borrowed(target);
+    }
+    let mut out = String::with_capacity(target.len() * 2);
+    for octet in target.bytes() {
+        if octet.is_ascii() {
+            out.push(char::from(octet));
+        } else {
+            // Writing to a String cannot fail.
+            let _written = write!(out, "%{octet:02X}");
+        }
+    }
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -219,7 +239,7 @@ mod tests {
         let head = RequestHead {
             method: Method::POST,
             host: HeaderValue::from_static("app.test:8443"),
-            target: "/a?b=c".parse().unwrap(),
+            target: "/\u{e9}?b=%c3".parse().unwrap(),
             client: "::ffff:192.0.2.7".parse().unwrap(),
             headers: sent,
             ..RequestHead::default()
@@ -243,7 +263,7 @@ mod tests {
                 "x-forwarded-host: app.test:8443",
                 "x-forwarded-method: POST",
                 "x-forwarded-proto: https",
-                "x-forwarded-uri: /a?b=c"
+                "x-forwarded-uri: /%C3%A9?b=%c3"
             ]
         );
     }

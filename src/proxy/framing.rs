@@ -1,9 +1,9 @@
 //! Whether a request is one that can be carried, and its body ends at one place only, whoever reads it (RFC 9112, 6).
 //! hyper has refused what it cannot read itself; what it can, but others would read differently, is refused here.
 
-use http::header::{self, HeaderMap};
 use http::{Method, Request, Version};
 
+use super::hop_by_hop::{has_known_coding, has_plain_length};
 use super::rejection::Rejection;
 
 /// One chunked coding, or one length in its shortest form. The connection ends: what follows may be part of the body.
@@ -24,23 +24,6 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Rejection> {
 /// back what it was told: the account's password, or a signed identity, is not the client's to see.
 fn is_carried<B>(request: &Request<B>) -> bool {
     !matches!(*request.method(), Method::CONNECT | Method::TRACE)
-}
-
-fn has_known_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let first = codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    first && codings.next().is_none()
-}
-
-/// Some readers take a leading zero for octal.
-fn has_plain_length(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let first = lengths.next().is_none_or(|length| match length.as_bytes() {
-        [b'0'] => true,
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    });
-    first && lengths.next().is_none()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Header fields on their way to the backend: always strip, then perhaps set.
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 
 use super::forwarded::{self, Arrival, is_forwarded};
-use super::hop_by_hop::{self, is_hop_by_hop, options, remove};
+use super::hop_by_hop::{self, has_plain_length, is_hop_by_hop, options, remove};
 use super::hops::REQUEST_ID;
 use super::told::{HeaderError, Told};
 use super::upgrade;
@@ -49,12 +49,42 @@ pub(super) fn to_backend(
 pub(super) fn to_client<B>(response: &mut Response<B>, request_id: &HeaderValue, websocket: bool) {
     // Each hop has a version of its own (RFC 9110, 2.5).
     *response.version_mut() = Version::HTTP_11;
+    let status = response.status();
     let headers = response.headers_mut();
+    settle_length(status, headers);
     hop_by_hop::strip(headers);
     if websocket {
         upgrade::set(headers);
     }
     headers.insert(REQUEST_ID, request_id.clone());
+}
+
+/// Leaves no length where the answer ends otherwise (RFC 9112, 6.3) or may have none (RFC 9110, 8.6), and elsewhere one that
+/// every reader reads alike.
+fn settle_length(status: StatusCode, headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONTENT_LENGTH) {
+        return;
+    }
+    let none = headers.contains_key(header::TRANSFER_ENCODING)
+        || status == StatusCode::NO_CONTENT
+        || status.is_informational();
+    if !none && has_plain_length(headers) {
+        return;
+    }
+    match length(headers).filter(|_| !none) {
+        Some(length) => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+        None => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
+}
+
+/// The number that every member says.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    let mut members = options(headers, &header::CONTENT_LENGTH).map(|member| {
+        let digits = std::str::from_utf8(member).ok();
+        digits.filter(|it| it.bytes().all(|octet| octet.is_ascii_digit()))?.parse().ok()
+    });
+    let first = members.next()?;
+    first.filter(|_| members.all(|member| member == first))
 }
 
 /// Takes out of a request's trailers what identifies, and what frames.
@@ -374,6 +404,38 @@ mod tests {
             sent(FORGED, &Permit::for_test(Some("alice"), None, None, Some(forward))).unwrap();
         assert!(!headers.contains_key("client-cert"));
         assert!(!headers.contains_key("ssl-client-verify"));
+    }
+
+    #[test]
+    fn an_answer_says_its_length_once_or_not_at_all() {
+        let one = |length| vec![("content-length", length)];
+        let chunked = |length| vec![("content-length", length), ("transfer-encoding", "chunked")];
+        for (status, said, expected) in [
+            (200, vec![], None),
+            (200, one("0"), Some("0")),
+            (200, one("18446744073709551615"), Some("18446744073709551615")),
+            (304, one("5"), Some("5")),
+            (200, one("5, 5"), Some("5")),
+            (200, one("005,5"), Some("5")),
+            (200, [one("5"), one("5")].concat(), Some("5")),
+            (200, [one("5"), one("6")].concat(), None),
+            (200, one("5, 6"), None),
+            (200, one("5,"), None),
+            (200, one("+5"), None),
+            (200, one(""), None),
+            (200, one("18446744073709551616, 18446744073709551616"), None),
+            (200, chunked("5"), None),
+            (101, one("5"), None),
+            (204, one("0"), None),
+        ] {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            *response.headers_mut() = fields(&said);
+            to_client(&mut response, &HeaderValue::from_static("id"), false);
+            let left = all(response.headers(), "content-length");
+            let expected: Vec<&[u8]> = expected.map(str::as_bytes).into_iter().collect();
+            assert_eq!(left, expected, "{status} {said:?}");
+        }
     }
 
     #[test]

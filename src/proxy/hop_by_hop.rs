@@ -47,6 +47,24 @@ pub(super) fn options<'h>(
     values.flat_map(|value| value.split(|&b| b == b',')).map(<[u8]>::trim_ascii)
 }
 
+/// Whether the message has no transfer coding but chunked, once: another one is nobody's here to undo (RFC 9112, 6.1).
+pub(super) fn has_known_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    first && codings.next().is_none()
+}
+
+/// Whether there is one length in its shortest form, or none. Some readers take a leading zero for octal.
+pub(super) fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = lengths.next().is_none_or(|length| match length.as_bytes() {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    });
+    first && lengths.next().is_none()
+}
+
 /// Removes them, and those that Connection lists.
 pub(super) fn strip(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = connection_options(headers)

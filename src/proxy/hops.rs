@@ -127,8 +127,8 @@ fn by_x_forwarded(headers: &HeaderMap, hops: &TrustedHops) -> Told {
 fn by_forwarded(peer: SocketAddr, headers: &HeaderMap, hops: &TrustedHops) -> Told {
     let lists = headers.get_all(header::FORWARDED).iter().map(HeaderValue::as_bytes);
     let elements: Vec<&[u8]> = lists.flat_map(|list| split(list, b',')).collect();
-    let node = |element: &&[u8]| parameter(element, b"for").and_then(|node| address(&node));
-    let chain: Vec<Option<SocketAddr>> = elements.iter().map(node).collect();
+    let sender = |element: &&[u8]| parameter(element, b"for").and_then(|it| node(&it));
+    let chain: Vec<Option<SocketAddr>> = elements.iter().map(sender).collect();
     let (_, via) = outwards(peer, &chain, hops);
     let clients = elements.iter().rev().take(via.len()).next_back().copied().unwrap_or_default();
     let host = parameter(clients, b"host").and_then(|host| HeaderValue::from_bytes(&host).ok());
@@ -168,6 +168,19 @@ fn parameter(element: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let plain = inner.unwrap_or(value);
     // No address, scheme or host needs escapes.
     (!plain.contains(&b'\\') && !plain.contains(&b'"')).then(|| plain.to_vec())
+}
+
+/// A node of Forwarded, whose port may be hidden (RFC 7239, 6.3): then it is not told.
+fn node(text: &[u8]) -> Option<SocketAddr> {
+    let hidden = |octet: &u8| octet.is_ascii_alphanumeric() || b"._-".contains(octet);
+    let colon = text.iter().rposition(|octet| *octet == b':').unwrap_or(text.len());
+    match text.split_at(colon) {
+        (name, [b':', b'_', port @ ..]) if !port.is_empty() && port.iter().all(hidden) => {
+            let is_name = name.ends_with(b"]") || !name.contains(&b':');
+            address(name).filter(|_| is_name)
+        }
+        _ => address(text),
+    }
 }
 
 /// An address with or without port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::7`, `[2001:db8::7]:80`.
@@ -313,6 +326,22 @@ mod tests {
         {
             assert_eq!(way(&of(unreadable, true)), "10.0.0.1", "{unreadable}");
         }
+        for (node, client) in [
+            ("\"203.0.113.9:_obf\"", "203.0.113.9"),
+            ("\"203.0.113.9:_a.B-3_\"", "203.0.113.9"),
+            ("\"[2001:db8::7]:_x\"", "2001:db8::7"),
+        ] {
+            let origin = of(&format!("for={node}"), true);
+            assert_eq!(way(&origin), format!("{client} 10.0.0.1"), "{node}");
+            assert_eq!(origin.client.port(), 0, "{node}");
+        }
+        for port in ["_", "_a b", "_a:1", "obf", "80:_x", "_a]"] {
+            for node in ["203.0.113.9", "[2001:db8::7]"] {
+                let told = format!("for=\"{node}:{port}\"");
+                assert_eq!(way(&of(&told, true)), "10.0.0.1", "{told}");
+            }
+        }
+        assert_eq!(way(&of("for=\"2001:db8::7:_x\"", true)), "10.0.0.1");
         let hidden = "for=\"1.2.3.4, for=6.6.6.6\", for=203.0.113.9";
         assert_eq!(way(&of(hidden, true)), "203.0.113.9 10.0.0.1");
         let both = [("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "203.0.113.9")];

@@ -364,11 +364,7 @@ impl Line {
             return rejection;
         }
         // Behind a port mapping the client's port says nothing of ours: then https has its usual one.
-        let written = request
-            .headers()
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
+        let written = case.head.host.to_str().unwrap_or_default();
         let mapped = !written.ends_with(&format!(":{}", case.connection.local.port()));
         let port = if mapped || self.https_port == 443 {
             String::new()

@@ -295,8 +295,11 @@ fn prepare(listener: &TcpListener) {
     let alive =
         TcpKeepalive::new().with_time(seconds(60)).with_interval(seconds(15)).with_retries(4);
     let socket = SockRef::from(listener);
-    let set = socket.set_tcp_nodelay(true).and(socket.set_tcp_keepalive(&alive));
-    if let Err(error) = set.and(socket.set_tcp_notsent_lowat(MOST_UNSENT)) {
+    let set = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&alive))
+        .and_then(|()| socket.set_tcp_notsent_lowat(MOST_UNSENT));
+    if let Err(error) = set {
         tracing::warn!(%error, "an option of a listener cannot be set");
     }
 }

@@ -175,6 +175,8 @@ mod tests {
             (version_2(1, 0x21, &mapped.concat()), client),
             (version_2(0, 0x11, TCP4), None),
             (version_2(1, 0x31, &[0; 216]), None),
+            (version_2(1, 0x00, &[]), None),
+            (version_2(1, 0x00, TCP4), None),
         ] {
             assert_eq!(source(&header).unwrap(), expected, "{header:?}");
         }

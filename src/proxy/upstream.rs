@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, Version, header, request};
+use hyper::body::Body;
 
 use super::body::RequestBody;
 use super::extended_connect::Extended;
 use super::forwarded::Arrival;
 use super::headers;
+use super::hop_by_hop::has_known_coding;
 use super::upgrade::{is_unasked, is_websocket};
 use crate::lookup::{NameError, NameLookup};
 use crate::policy::Permit;
@@ -338,6 +340,10 @@ impl<'a> Call<'a> {
         cookie_for: Option<&Endpoint>,
     ) -> Result<Answer, UpstreamError> {
         self.switch.permits(&response, endpoint)?;
+        // What has no content is in no coding, whatever it says.
+        if !response.body().is_end_stream() && !has_known_coding(response.headers()) {
+            return Err(UpstreamError::Coding(endpoint));
+        }
         let mut response = response.map(|body| AnswerBody::new(body, lease, busy));
         let Destination { backend, settings } = self.destination;
         let affinity = settings.balance.affinity.as_ref().zip(cookie_for);

@@ -153,7 +153,7 @@ mod tests {
         names: &[BackendName],
         certificate: &CertificateDer<'_>,
         year: u64,
-    ) -> Result<(), Error> {
+    ) -> Option<Error> {
         let mut roots = RootCertStore::empty();
         roots.add(ca.der().clone()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -161,7 +161,7 @@ mod tests {
         let sni = ServerName::try_from("app.web.internal").unwrap();
         let now = Duration::from_secs((year - 1970) * 31_557_600 + 15_000_000);
         let now = UnixTime::since_unix_epoch(now);
-        verifier.verify_server_cert(certificate, &[], &sni, &[], now).map(drop)
+        verifier.verify_server_cert(certificate, &[], &sni, &[], now).err()
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
             (vec![dns("*.web.internal")], true),
             (vec![dns("APP.web.internal")], true),
             (vec![uri(&longer)], false),
-            (vec![uri(&SPIFFE[..SPIFFE.len() - 1])], false),
+            (vec![uri(SPIFFE.strip_suffix('p').unwrap())], false),
             (vec![uri("SPIFFE://corp.example/ns/web/sa/app")], false),
             (vec![uri("app.web.internal"), dns("x.app.web.internal")], false),
             (vec![SanType::Rfc822Name("app@app.web.internal".try_into().unwrap())], false),
@@ -185,13 +185,13 @@ mod tests {
             let mut parameters = named(&sans);
             parameters.distinguished_name.push(DnType::CommonName, "app.web.internal");
             let verified = verify(&ca, &listed, &issued(&ca, &parameters), 2026);
-            let wrong = Err(Error::InvalidCertificate(CertificateError::NotValidForName));
-            assert_eq!(verified, if expected { Ok(()) } else { wrong }, "{sans:?}");
+            let wrong = Error::InvalidCertificate(CertificateError::NotValidForName);
+            assert_eq!(verified, (!expected).then_some(wrong), "{sans:?}");
         }
         let only_uri = [BackendName::Uri(SPIFFE.into())];
         let sni_alone = issued(&ca, &named(&[dns("app.web.internal")]));
-        assert!(verify(&ca, &only_uri, &sni_alone, 2026).is_err());
-        assert!(verify(&ca, &[], &sni_alone, 2026).is_err(), "no name, no backend");
+        assert!(verify(&ca, &only_uri, &sni_alone, 2026).is_some());
+        assert!(verify(&ca, &[], &sni_alone, 2026).is_some(), "no name, no backend");
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         let (ca, other) = (ca(), ca());
         let listed = [BackendName::Uri(SPIFFE.into())];
         let right = issued(&ca, &named(&[uri(SPIFFE)]));
-        assert_eq!(verify(&ca, &listed, &right, 2026), Ok(()));
+        assert_eq!(verify(&ca, &listed, &right, 2026), None);
         let mut client = named(&[uri(SPIFFE)]);
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let own = KeyPair::generate().unwrap();
@@ -212,7 +212,7 @@ mod tests {
             ("its own CA", &ca, &own, 2026),
             ("nothing", &ca, &CertificateDer::from(&b"\x30\x00"[..]), 2026),
         ] {
-            let refused = verify(ca, &listed, certificate, year).unwrap_err();
+            let refused = verify(ca, &listed, certificate, year).unwrap();
             let by_name = Error::InvalidCertificate(CertificateError::NotValidForName);
             assert_ne!(refused, by_name, "{what}: the chain is judged first");
         }

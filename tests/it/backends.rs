@@ -1,5 +1,6 @@
 //! Backends of other makes, through the whole program: gRPC, WebSockets, streams; what they speak, and who they are.
 
+mod answers;
 mod failing;
 mod names;
 mod nginx;
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::clients::{curl, curl_http, go_program};
+use super::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Event, H2, HEADERS, SETTINGS, block, frame,
+};
 use super::support::manifests::{config_map, service, tls_secret};
 use super::support::origin::{Origin, answer};
 use super::support::pki::{self, Ca, leaf};
@@ -377,6 +381,51 @@ fn an_early_hint_is_dropped_and_the_answer_comes() {
     assert_eq!((reply.status, reply.body.as_str()), (200, "ok"));
 }
 
+/// A backend over HTTP/2 by hand, which answers each request with these frames.
+fn by_hand(frames: impl Fn(u32) -> Vec<u8> + Clone + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (frames, mut stream) = (frames.clone(), stream.unwrap());
+            std::thread::spawn(move || {
+                stream.read_exact(&mut [0; b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).unwrap();
+                let mut backend = H2::of(stream);
+                backend.send(&frame(SETTINGS, 0, 0, &[])).unwrap();
+                while let Ok(event) = backend.next() {
+                    if let Event::Head { stream, .. } = event {
+                        backend.send(&frames(stream)).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn an_early_hint_over_http_2_is_dropped_and_the_answer_comes() {
+    let port = by_hand(|stream| {
+        let hint = block(&[(b":status", b"103"), (b"link", b"</a.css>")]);
+        let answer = block(&[(b":status", b"200"), (b"x-final", b"1")]);
+        let frames = [
+            frame(HEADERS, END_HEADERS, stream, &hint),
+            frame(HEADERS, END_HEADERS, stream, &hint),
+            frame(HEADERS, END_HEADERS, stream, &answer),
+            frame(DATA, END_STREAM, stream, b"ok"),
+        ];
+        frames.concat()
+    });
+    let site = Site::new();
+    site.write("backend.yaml", &speaking(port, "h2c", ""));
+    let server = site.start();
+    for http in ["--http1.1", "--http2"] {
+        let reply = curl(&site, server.https, "-", "open.test", "/", &[http]);
+        assert_eq!((reply.status, reply.body.as_str()), (200, "ok"), "{http}: {reply:?}");
+        assert!(reply.head.contains("x-final: 1") && !reply.head.contains("link:"), "{reply:?}");
+    }
+}
+
 #[test]
 fn a_head_of_an_answer_that_is_too_long_is_a_502_and_says_so() {
     let padded = |octets: usize| {
@@ -522,6 +571,31 @@ fn a_backend_that_does_not_know_the_question_gets_the_body_after_a_second() {
     assert!(begun.elapsed() >= Duration::from_secs(1));
     client.write_all(b"hello").unwrap();
     assert_eq!(reply(&mut client).unwrap().body, "hello");
+}
+
+#[test]
+fn a_client_that_is_refused_is_not_asked_for_its_body() {
+    let site = Site::with_alice(REQUIRE);
+    let limit = route_policy("limits: {requestBody: '4'}").replace("app", "open");
+    site.write("route.yaml", &limit);
+    let server = site.start();
+    let asking = |host: &str| ASKING.replace("app.test", host);
+    let mut answers = vec![];
+    for (host, status) in [("nowhere.test", 404), ("app.test", 403), ("open.test", 413)] {
+        answers.push((sent(server.http, &asking(host)), status));
+    }
+    let twice = asking("open.test").replace("Content-Length: 5", "Content-Length: 05");
+    answers.push((sent(server.http, &twice), 400));
+    for (mut client, status) in answers {
+        // All that comes until the connection ends, or nothing has come for a while: a question would not be long.
+        client.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        let mut octets = Vec::new();
+        drop(client.read_to_end(&mut octets));
+        let text = String::from_utf8(octets).unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
+    }
+    assert_eq!(site.backend.requests.load(Ordering::SeqCst), 0);
 }
 
 /// A RoutePolicy for the Ingress `app`; `spec` is YAML in one line.

@@ -59,6 +59,12 @@ fn version_2(command: u8, source: impl Into<IpAddr>) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, family][..], &length, &rest].concat()
 }
 
+/// PROXY of a connection of no known family; what follows is nobody's address.
+fn unspecified(rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n", &[0x21, 0x00][..], &length, rest].concat()
+}
+
 fn v6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
@@ -80,6 +86,8 @@ fn a_load_balancer_says_whose_connection_it_passes_on() {
         (version_2(1, v6("2001:db8::8")), "2001:db8::8"),
         (version_2(1, v6("::ffff:192.0.2.6")), "192.0.2.6"),
         (version_2(0, v6("2001:db8::9")), "127.0.0.1"),
+        (unspecified(&[]), "127.0.0.1"),
+        (unspecified(&[192, 0, 2, 5, 10, 0, 0, 1, 0xC3, 0x50, 0x01, 0xBB]), "127.0.0.1"),
     ] {
         let plain = get(&mut connect(server.http, &prefix), "open.test", "/");
         assert_eq!(header(&plain, "x-forwarded-for"), expected);

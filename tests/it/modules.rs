@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rustls::version::TLS13;
 use serde_json::json;
 
 use super::support::clients::{Go, code, curl, user};
@@ -10,7 +11,7 @@ use super::support::key_server::{KeyServer, Shown};
 use super::support::manifests::{config_map, policy, service};
 use super::support::pki::{Ca, leaf};
 use super::support::server::wait;
-use super::support::tls::Reply;
+use super::support::tls::{Client, Reply, request};
 use super::support::tokens::{Issuer, key_set, thumbprint};
 use super::support::verifier::Verifier;
 use super::support::{NEGOTIATE, Site, run};
@@ -374,6 +375,26 @@ fn a_service_is_asked_about_the_request_and_told_nothing_that_a_client_forged() 
     let answer = go.get("/");
     assert_eq!((answer["status"].as_u64(), answer["body"].as_str()), (Some(302), Some("log on")));
     assert!(verifier.asked()[0].header("authorization").is_empty());
+}
+
+#[test]
+fn a_service_is_told_of_a_path_beyond_ascii_in_escapes() {
+    let verifier = Verifier::start();
+    let site = asking(&verifier, "");
+    let server = site.start();
+    let client = Client::new(&site.server_ca, None, &TLS13);
+    for (target, told) in [
+        ("/caf\u{e9}/%c3%a9?q=\u{20ac}", "/caf%C3%A9/%c3%a9?q=%E2%82%AC"),
+        ("/caf%c3%a9", "/caf%c3%a9"),
+    ] {
+        let mut stream = client.connect(server.https, "app.test");
+        let cookie = "Cookie: session=alice";
+        let text = format!("GET {target} HTTP/1.1\r\nHost: app.test\r\n{cookie}\r\n\r\n");
+        let reply = request(&mut stream, &text);
+        assert_eq!((reply.code().as_str(), &reply.told()["user"]), ("200", &"alice".into()));
+        let asked = verifier.asked();
+        assert_eq!(asked[0].header("x-forwarded-uri"), [told]);
+    }
 }
 
 #[test]

@@ -149,7 +149,8 @@ const PREFLIGHT: [&str; 6] = [
 
 #[test]
 fn a_preflight_is_answered_without_a_certificate_and_leads_to_nobody() {
-    let (site, server) = site(CORS);
+    let fields = "responseHeaders: {set: [{name: Strict-Transport-Security, value: max-age=1}]}";
+    let (site, server) = site(&format!("{CORS}\n{fields}"));
     let app =
         |who: &str, further: &[&str]| curl(&site, server.https, who, "app.test", "/", further);
     for http in ["--http1.1", "--http2"] {
@@ -161,6 +162,7 @@ fn a_preflight_is_answered_without_a_certificate_and_leads_to_nobody() {
             ("access-control-allow-methods", "get, put"),
             ("access-control-allow-headers", "x-token"),
             ("access-control-max-age", "600"),
+            ("strict-transport-security", "max-age=1"),
         ] {
             assert_eq!(field(&reply, name).as_deref(), Some(value), "{name}");
         }
@@ -193,6 +195,13 @@ fn http_is_redirected_where_the_route_says_so() {
     assert_eq!(reply.code(), "308");
     assert_eq!(field(&reply, "location").as_deref(), Some("https://open.test/a?b=c"));
     assert_eq!(open(&site, &server, "/a?b=c", &[]).told()["target"], "/a?b=c");
+    // Who names our port finds the other one, however the host is written.
+    let host = format!("open.test:{}", server.http.port());
+    let elsewhere = format!("https://open.test:{}/a?b=c", server.https.port());
+    for http in ["--http1.1", "--http2-prior-knowledge"] {
+        let reply = curl_http(server.http, &host, "/a?b=c", &[http]);
+        assert_eq!(field(&reply, "location").as_ref(), Some(&elsewhere), "{http}");
+    }
     server.edit("route.yaml", &carried("open", "httpsRedirect: false"));
     assert_eq!(curl_http(server.http, "open.test", "/", &[]).status, 200);
 }
@@ -303,6 +312,9 @@ fn answers_are_compressed_for_clients_that_accept_it() {
         let reply =
             open(&site, &server, "/text", &["-H", "Accept-Encoding: br;q=0, gzip;q=0", http]);
         assert!(!reply.head.contains("content-encoding"), "{}", reply.head);
+        let unchanged = ["-H", "Accept-Encoding: br", "-H", "Cache-Control: no-transform", http];
+        let reply = open(&site, &server, "/text", &unchanged);
+        assert!(!reply.head.contains("content-encoding") && reply.body == text);
     }
     for path in ["/short", "/image", "/part"] {
         let reply = open(&site, &server, path, &["-H", "Accept-Encoding: br"]);
@@ -313,6 +325,58 @@ fn answers_are_compressed_for_clients_that_accept_it() {
     server.edit("route.yaml", &carried("open", "httpsRedirect: false"));
     let reply = open(&site, &server, "/text", &["-H", "Accept-Encoding: br"]);
     assert!(!reply.head.contains("content-encoding"), "off unless it is wanted");
+}
+
+#[test]
+fn head_and_not_modified_say_what_would_be_said_of_the_compressed_answer() {
+    let of_text = "Content-Type: text/plain\r\nETag: \"x\"\r\nAccept-Ranges: bytes\r\n";
+    let alone = |status: &str, fields: &str| {
+        vec![format!("HTTP/1.1 {status}\r\n{fields}\r\n").into_bytes()]
+    };
+    let long = format!("{of_text}Content-Length: 1000\r\n");
+    let origin = Origin::start(&[
+        ("/long", alone("200 OK", &long)),
+        ("/unknown", alone("200 OK", of_text)),
+        ("/short", alone("200 OK", &format!("{of_text}Content-Length: 99\r\n"))),
+        ("/empty", alone("200 OK", &format!("{of_text}Content-Length: 0\r\n"))),
+        ("/image", alone("200 OK", &long.replace("text/plain", "image/png"))),
+        ("/same", alone("304 Not Modified", "ETag: \"x\"\r\nContent-Length: 1000\r\n")),
+        ("/same-text", alone("304 Not Modified", &format!("{of_text}Content-Length: 0\r\n"))),
+        ("/same-image", alone("304 Not Modified", &long.replace("text/plain", "image/png"))),
+    ]);
+    let (site, server) = site_of(&origin, COMPRESS);
+    let of = |reply: &Reply| {
+        ["vary", "content-encoding", "etag", "content-length", "accept-ranges"]
+            .map(|name| field(reply, name).unwrap_or_default())
+    };
+    for http in ["--http1.1", "--http2"] {
+        let asked = |path: &str, further: &[&str]| {
+            let reply = open(&site, &server, path, &[&[http], further].concat());
+            assert_eq!(reply.body, "", "{path}");
+            of(&reply)
+        };
+        let gzip = ["--head", "-H", "Accept-Encoding: gzip"];
+        for path in ["/long", "/unknown"] {
+            let compressed = ["accept-encoding", "gzip", "w/\"x\"", "", ""];
+            assert_eq!(asked(path, &gzip), compressed, "{path} {http}");
+        }
+        let plain = ["accept-encoding", "", "\"x\"", "1000", "bytes"];
+        assert_eq!(asked("/long", &["--head"]), plain, "{http}");
+        let no_transform = [&gzip[..], &["-H", "Cache-Control: max-age=0, No-Transform"]].concat();
+        assert_eq!(asked("/long", &no_transform), plain, "{http}");
+        for (path, length) in [("/short", "99"), ("/empty", "0"), ("/image", "1000")] {
+            let left = ["", "", "\"x\"", length, "bytes"];
+            assert_eq!(asked(path, &gzip), left, "{path} {http}");
+        }
+        for path in ["/same", "/same-text"] {
+            let compressed = ["accept-encoding", "", "w/\"x\"", "", ""];
+            assert_eq!(asked(path, &gzip[1..]), compressed, "{path} {http}");
+            let plain = asked(path, &[]);
+            assert_eq!([&*plain[0], &*plain[2]], ["accept-encoding", "\"x\""], "{path} {http}");
+        }
+        let image = asked("/same-image", &gzip[1..]);
+        assert_eq!([&*image[0], &*image[2]], ["", "\"x\""], "{http}");
+    }
 }
 
 #[test]
@@ -388,6 +452,38 @@ fn pages_of_the_route_take_the_place_of_ours_and_where_it_says_so_of_the_backend
     assert_eq!(get("alice", "/ill", &[]).body, "theirs");
     server.edit("more.yaml", &config_map("more", "any.html", "<p>Found.</p>"));
     assert_eq!(get("alice", "/gone", &[]).body.trim(), "<p>Found.</p>", "a page is rotated live");
+}
+
+#[test]
+fn a_page_of_the_route_in_an_answer_to_head_has_a_length_and_no_body() {
+    let gone = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n";
+    let origin = Origin::start(&[
+        ("/gone", vec![gone.as_bytes().to_vec()]),
+        ("/there", answer("404 Not Found", "Content-Type: text/plain\r\n", b"theirs")),
+    ]);
+    let (site, server) = site_of(&origin, "");
+    server.edit("page.yaml", &config_map("pages", "any.html", "<p>Nothing here.</p>"));
+    let spec = "limits: {target: 8}\nerrorPages: [{codes: [4xx], ofBackend: true, configMapRef: {name: pages, key: any.html}}]";
+    server.edit("route.yaml", &carried("open", spec));
+    for http in ["--http1.1", "--http2"] {
+        let whole = open(&site, &server, "/there", &[http]);
+        assert_eq!(whole.body.trim(), "<p>Nothing here.</p>");
+        let length = whole.body.len().to_string();
+        for (path, status) in [("/gone", 404), ("/too-long", 414)] {
+            let reply = open(&site, &server, path, &[http, "--head"]);
+            assert_eq!((reply.status, reply.body.as_str()), (status, ""), "{path} {http}");
+            assert_eq!(field(&reply, "content-length").as_ref(), Some(&length), "{path} {http}");
+            let kind = field(&reply, "content-type");
+            assert_eq!(kind.as_deref(), Some("text/html; charset=utf-8"), "{path} {http}");
+        }
+    }
+    let mut client = TcpStream::connect(server.http).unwrap();
+    client
+        .write_all(b"HEAD /gone HTTP/1.1\r\nHost: open.test\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 404 ") && text.ends_with("\r\n\r\n"), "{text}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use tokio_util::io::{StreamReader, poll_read_buf};
 
 use super::accept_encoding::name;
 use super::vary::vary;
-use crate::proxy::body::{BodyError, ResponseBody};
+use crate::proxy::body::{BodyError, ResponseBody, full};
 use crate::proxy::hop_by_hop::options;
 use crate::snapshot::{Coding, Compression};
 
@@ -37,34 +37,67 @@ pub(super) const DIGESTS: [HeaderName; 4] = [
 /// Held back by nobody, unless a route names them.
 const NOT_BY_FAMILY: &[&str] = &["text/event-stream"];
 
-/// Compresses a response that may be, for a client that accepts it.
+/// Compresses a response that may be, for a client that accepts it. What answers HEAD, or says that nothing is modified,
+/// says the same as if it had its content (RFC 9110, 9.3.2 and 15.4.5).
 pub(super) fn compress(
     compression: &Compression,
     accepted: Option<Coding>,
+    head: bool,
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
-    if !may_be(compression, &response) {
+    if !may_be(compression, head, &response) {
         return response;
     }
     vary(response.headers_mut(), "accept-encoding");
     let Some(coding) = accepted else { return response };
-    describe(response.headers_mut(), coding);
+    describe(response.headers_mut());
+    // Whoever has it knows how it is encoded.
+    if response.status() == StatusCode::NOT_MODIFIED {
+        return response;
+    }
+    let encoding = HeaderValue::from_static(name(coding));
+    response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+    if head {
+        return response.map(|_| full(""));
+    }
     response.map(|body| Encoded::new(coding, body).boxed())
 }
 
-fn may_be(compression: &Compression, response: &Response<ResponseBody>) -> bool {
+fn may_be(compression: &Compression, head: bool, response: &Response<ResponseBody>) -> bool {
     let (status, headers) = (response.status(), response.headers());
-    let whole = !matches!(
-        status,
-        StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED
-    ) && !status.is_informational();
-    let length = response.body().size_hint().exact();
-    let long = !response.body().is_end_stream() && length.is_none_or(|it| it >= compression.least);
+    let whole = !matches!(status, StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT)
+        && !status.is_informational();
     let plain = !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.contains_key(header::CONTENT_RANGE)
-        && !options(headers, &header::CACHE_CONTROL)
-            .any(|it| it.eq_ignore_ascii_case(b"no-transform"));
-    whole && long && plain && is_of(&compression.types, headers)
+        && !is_to_stay(headers);
+    whole
+        && plain
+        && is_long(compression.least, head, response)
+        && (is_of(&compression.types, headers)
+            // It need not say of what type it would be.
+            || (status == StatusCode::NOT_MODIFIED && !headers.contains_key(header::CONTENT_TYPE)))
+}
+
+/// Whether its content is worth it, or would be where none is sent; whose length nobody says is.
+fn is_long(least: u64, head: bool, response: &Response<ResponseBody>) -> bool {
+    let unmodified = response.status() == StatusCode::NOT_MODIFIED;
+    let body = response.body();
+    let length = match body.size_hint().exact() {
+        Some(0) if head || unmodified => said_length(response.headers()),
+        Some(0) => return false,
+        length => length,
+    };
+    // Some write 0 where the length of what they do not send should stand.
+    length.is_none_or(|it| (it > 0 && it >= least) || (it == 0 && unmodified))
+}
+
+fn said_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a message's content is not to be transformed (RFC 9111, 5.2.1.6 and 5.2.2.6).
+pub(super) fn is_to_stay(headers: &HeaderMap) -> bool {
+    options(headers, &header::CACHE_CONTROL).any(|it| it.eq_ignore_ascii_case(b"no-transform"))
 }
 
 fn is_of(types: &[Box<str>], headers: &HeaderMap) -> bool {
@@ -83,8 +116,7 @@ fn is_of(types: &[Box<str>], headers: &HeaderMap) -> bool {
 }
 
 /// RFC 9110, 8.8.1: the compressed one is another representation, of the same meaning.
-fn describe(headers: &mut HeaderMap, coding: Coding) {
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name(coding)));
+fn describe(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
     for digest in &DIGESTS {

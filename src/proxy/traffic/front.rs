@@ -26,7 +26,9 @@ pub(in crate::proxy) fn arrived<B>(
     if settings.limits.target.is_some_and(|most| target > most) {
         return Err(Rejection::uri_too_long());
     }
-    if let Some(answer) = settings.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
+    let preflight = settings.cors.as_ref().and_then(|cors| cors::preflight(cors, request));
+    if let Some(mut answer) = preflight {
+        edits::response(&settings.response_headers, &mut answer);
         return Ok(Some(answer));
     }
     if settings.https_redirect && !origin.https {

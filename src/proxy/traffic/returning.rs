@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
+use super::compression::is_to_stay;
 use super::error_pages::{Wanted, describe};
 use super::vary::vary;
 use super::{accept_encoding, compression, cors, edits};
@@ -29,7 +30,7 @@ impl Returning {
     ) -> Self {
         let headers = request.headers();
         let origin = settings.cors.as_ref().and_then(|_| headers.get(header::ORIGIN)).cloned();
-        let compression = settings.compression.as_ref();
+        let compression = settings.compression.as_ref().filter(|_| !is_to_stay(headers));
         let coding = compression.and_then(|it| accept_encoding::preferred(&it.codings, headers));
         let head = request.method() == Method::HEAD;
         Self { settings, origin, coding, head, json }
@@ -45,10 +46,10 @@ impl Returning {
         }
         let response = self.dressed(self.page(response, 0, true));
         match &self.settings.compression {
-            Some(compression) if !self.head => {
-                compression::compress(compression, self.coding, response)
+            Some(compression) => {
+                compression::compress(compression, self.coding, self.head, response)
             }
-            _ => response,
+            None => response,
         }
     }
 
@@ -104,6 +105,7 @@ mod tests {
     use std::time::Duration;
 
     use http::header::HeaderName;
+    use hyper::body::Body;
 
     use super::*;
     use crate::snapshot::{Compression, Cors, ErrorPage, HeaderEdits, StatusRange};
@@ -171,8 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_head_is_not_compressed() {
-        let answer = returning(Method::HEAD, "gzip").answer(response(404));
+    fn an_answer_to_head_has_the_fields_of_that_to_get_and_no_body() {
+        let get = returning(Method::GET, "gzip").answer(response(404));
+        let head = returning(Method::HEAD, "gzip").answer(response(404));
+        assert_eq!(head.headers(), get.headers());
+        assert_eq!(head.headers()["content-encoding"], "gzip");
+        assert!(head.body().is_end_stream() && head.body().size_hint().exact() == Some(0));
+    }
+
+    #[test]
+    fn who_wants_nothing_transformed_gets_it_as_it_is() {
+        let mut request = Request::new(());
+        for (name, value) in
+            [("accept-encoding", "gzip"), ("cache-control", "no-cache, No-Transform")]
+        {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        let returning = Returning::of(Arc::new(settings()), &request, false);
+        let answer = returning.answer(response(404));
         assert!(!answer.headers().contains_key("content-encoding"));
     }
 

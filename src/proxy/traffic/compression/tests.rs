@@ -7,7 +7,6 @@ use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZstdDecoder}
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
-use crate::proxy::body::full;
 
 const ALL: [Coding; 3] = [Coding::Brotli, Coding::Gzip, Coding::Zstd];
 
@@ -55,7 +54,7 @@ async fn whole(mut body: ResponseBody) -> (Vec<u8>, Option<HeaderMap>) {
 async fn every_coding_can_be_undone() {
     let text: Vec<u8> = (0..200_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();
     for coding in ALL {
-        let compressed = compress(&compression(), Some(coding), response(text.clone(), &[]));
+        let compressed = compress(&compression(), Some(coding), false, response(text.clone(), &[]));
         assert_eq!(compressed.headers()["content-encoding"], name(coding));
         let (data, trailers) = whole(compressed.into_body()).await;
         assert!(data.len() < text.len() / 2 && trailers.is_none(), "{coding:?}");
@@ -73,7 +72,7 @@ fn what_was_said_of_the_body_is_said_of_the_compressed_one() {
         ("vary", "cookie"),
     ];
     let compressed =
-        compress(&compression(), Some(Coding::Gzip), response(vec![b'x'; 1000], &fields));
+        compress(&compression(), Some(Coding::Gzip), false, response(vec![b'x'; 1000], &fields));
     let headers = compressed.headers();
     for gone in ["content-length", "accept-ranges", "content-md5"] {
         assert!(!headers.contains_key(gone), "{gone}");
@@ -82,13 +81,13 @@ fn what_was_said_of_the_body_is_said_of_the_compressed_one() {
     let vary: Vec<_> = headers.get_all("vary").iter().collect();
     assert_eq!(vary, ["cookie", "accept-encoding"]);
     let weak = response(vec![b'x'; 1000], &[("etag", "W/\"x\"")]);
-    let weak = compress(&compression(), Some(Coding::Gzip), weak);
+    let weak = compress(&compression(), Some(Coding::Gzip), false, weak);
     assert_eq!(weak.headers()["etag"], "W/\"x\"");
 }
 
 #[test]
 fn a_client_that_accepts_none_gets_it_as_it_is_and_caches_are_told() {
-    let plain = compress(&compression(), None, response(vec![b'x'; 1000], &[]));
+    let plain = compress(&compression(), None, false, response(vec![b'x'; 1000], &[]));
     assert_eq!(plain.headers()["vary"], "accept-encoding");
     assert!(!plain.headers().contains_key("content-encoding"));
 }
@@ -97,7 +96,7 @@ fn a_client_that_accepts_none_gets_it_as_it_is_and_caches_are_told() {
 fn what_may_not_be_is_left_alone() {
     let long = || vec![b'x'; 1000];
     let left = |response| {
-        let response = compress(&compression(), Some(Coding::Gzip), response);
+        let response = compress(&compression(), Some(Coding::Gzip), false, response);
         let headers = response.headers();
         !headers.contains_key("vary")
             && headers.get("content-encoding") != Some(&"gzip".parse().unwrap())
@@ -108,11 +107,38 @@ fn what_may_not_be_is_left_alone() {
     assert!(left(response(long(), &[("content-encoding", "br")])));
     assert!(left(response(long(), &[("content-range", "bytes 0-1/3")])));
     assert!(left(response(long(), &[("cache-control", "public, No-Transform")])));
-    for status in [204, 206, 304] {
+    for status in [204, 206] {
         let mut response = response(long(), &[]);
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         assert!(left(response), "{status}");
     }
+}
+
+#[test]
+fn what_has_no_content_to_send_says_what_it_would_say_of_it() {
+    let alone = |status: u16, head: bool, fields: &[(&str, &str)]| {
+        let mut response = response(Vec::new(), &[&[("etag", "\"x\"")], fields].concat());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        let response = compress(&compression(), Some(Coding::Gzip), head, response);
+        assert!(response.body().is_end_stream());
+        let headers = response.headers();
+        assert_eq!(headers.contains_key("vary"), headers["etag"] == "W/\"x\"");
+        assert!(!headers.contains_key("vary") || !headers.contains_key("content-length"));
+        (headers.contains_key("vary"), headers.contains_key("content-encoding"))
+    };
+    let (yes, no) = ((true, true), (false, false));
+    for (length, expected) in [("100", yes), ("99", no), ("0", no)] {
+        assert_eq!(alone(200, true, &[("content-length", length)]), expected, "{length}");
+    }
+    assert_eq!(alone(200, true, &[]), yes);
+    assert_eq!(alone(200, false, &[]), no);
+    assert_eq!(alone(206, true, &[]), no);
+    // A length of 0 is wrong there, and often said.
+    for (length, expected) in [("100", true), ("99", false), ("0", true)] {
+        let said = alone(304, false, &[("content-length", length)]);
+        assert_eq!(said, (expected, false), "{length}");
+    }
+    assert_eq!(alone(304, false, &[("cache-control", "no-transform")]), no);
 }
 
 #[test]

@@ -28,7 +28,9 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     }
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let body = request.into_body().map_frame(|frame| match frame.into_trailers() {
+    let named = path == "/named";
+    let body = request.into_body().map_frame(move |frame| match frame.into_trailers() {
+        Ok(trailers) if named => Frame::data(Bytes::from(format!("+{trailers:?}"))),
         Ok(_) => Frame::data(Bytes::from_static(b"+trailers")),
         Err(frame) => frame,
     });
@@ -142,6 +144,21 @@ async fn trailers_come_back_to_http_2() {
     let body = response.into_body().collect().await.unwrap();
     assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
     assert_eq!(body.to_bytes(), "hi+trailers");
+}
+
+#[tokio::test]
+async fn trailers_of_http_1_go_on_over_http_2() {
+    let backend = backend2(100).await;
+    let site = site(&backend).await;
+    let answer = site
+        .answer(
+            "POST /named HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: X-Checksum, X-Remote-User\r\n\r\n\
+             2\r\nhi\r\n0\r\nX-Checksum: 7\r\nX-Remote-User: root\r\nContent-Length: 9\r\n\r\n",
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("hi") && answer.contains("+{\"x-checksum\": \"7\"}"), "{answer}");
 }
 
 #[tokio::test]
