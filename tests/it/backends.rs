@@ -1,6 +1,7 @@
 //! Backends of other makes, through the whole program: gRPC, WebSockets, streams; what they speak, and who they are.
 
 mod failing;
+mod going_away;
 mod nginx;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -32,6 +32,8 @@ pub(in super::super) enum UpstreamError {
     Unfinished(SocketAddr),
     #[error("{0} broke off: {1}")]
     Broken(SocketAddr, String),
+    #[error("{0} did not take the request, and some of its body is gone")]
+    Refused(SocketAddr),
     #[error("{0} switched protocols unasked")]
     Unasked(SocketAddr),
     #[error("{0} answers a WebSocket with neither a switch nor an error")]
@@ -54,6 +56,7 @@ impl UpstreamError {
             | Self::Connect(..)
             | Self::Tls(..)
             | Self::Broken(..)
+            | Self::Refused(_)
             | Self::Unasked(_)
             | Self::Unswitched(_)
             | Self::Header(_) => StatusCode::BAD_GATEWAY,
