@@ -109,7 +109,7 @@ pub(super) struct RequestBody {
 }
 
 struct Shared {
-    body: Mutex<Watched>,
+    body: Mutex<Source>,
     /// Since somebody last looked.
     moved: AtomicBool,
     /// Whoever reads it waits for the client.
@@ -117,11 +117,40 @@ struct Shared {
     gate: Gate,
 }
 
+impl Shared {
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Source {
+    /// Until another attempt has it: whoever sent it before may still be there, and must not take from it.
+    body: Option<Watched>,
+    is_begun: bool,
+}
+
 impl RequestBody {
     pub(super) fn new(body: Watched, snapshot: Arc<Snapshot>) -> Self {
         let (moved, awaited) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Shared { body: Mutex::new(body), moved, awaited, gate: Gate::default() };
+        let body = Mutex::new(Source { body: Some(body), is_begun: false });
+        let shared = Shared { body, moved, awaited, gate: Gate::default() };
         Self { shared: Arc::new(shared), snapshot }
+    }
+
+    /// The same for another attempt, if nobody has read from it: from now on nobody else does.
+    pub(super) fn again(&self) -> Option<Self> {
+        let mut source = self.shared.source();
+        if source.is_begun {
+            return None;
+        }
+        // Of nothing, nobody can take anything.
+        let body = source.body.take_if(|body| !body.is_end_stream());
+        let is_there = source.body.is_some();
+        drop(source);
+        match body {
+            Some(body) => Some(Self::new(body, self.snapshot.clone())),
+            None => is_there.then(|| self.clone()),
+        }
     }
 
     /// Whether anything moved since this was last asked.
@@ -136,7 +165,7 @@ impl RequestBody {
 
     /// Whether it was broken off, for what admitted it does so no longer.
     pub(super) fn is_over(&self) -> bool {
-        self.inner().is_over
+        self.shared.source().body.as_ref().is_some_and(|body| body.is_over)
     }
 
     /// What its client still sends, of which no backend gets any more. Nothing where it waits to be asked.
@@ -153,10 +182,6 @@ impl RequestBody {
     pub(super) fn gate(&self) -> &Gate {
         &self.shared.gate
     }
-
-    fn inner(&self) -> MutexGuard<'_, Watched> {
-        self.shared.body.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Body for RequestBody {
@@ -170,19 +195,29 @@ impl Body for RequestBody {
         if ready!(self.shared.gate.poll(context)).is_err() {
             return Poll::Ready(Some(Err(BodyError::Unwanted)));
         }
-        let polled = Pin::new(&mut *self.inner()).poll_frame(context);
+        let mut source = self.shared.source();
+        let Some(body) = source.body.as_mut() else {
+            return Poll::Ready(Some(Err(BodyError::Unwanted)));
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        source.is_begun |= polled.is_ready();
         self.shared.awaited.store(polled.is_pending(), Ordering::Release);
+        drop(source);
         let frame = ready!(polled);
         self.shared.moved.store(true, Ordering::Release);
         Poll::Ready(frame.map(|frame| frame.map(|frame| without_identity(frame, &self.snapshot))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner().is_end_stream()
+        self.shared.source().body.as_ref().is_none_or(Watched::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner().size_hint()
+        self.shared
+            .source()
+            .body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Watched::size_hint)
     }
 }
 
@@ -197,8 +232,11 @@ impl Body for Rest {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut watched = self.0.body.lock().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(&mut watched.body).poll_frame(context)
+        let mut source = self.0.source();
+        source
+            .body
+            .as_mut()
+            .map_or(Poll::Ready(None), |watched| Pin::new(&mut watched.body).poll_frame(context))
     }
 }
 

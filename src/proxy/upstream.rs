@@ -8,6 +8,7 @@ mod exchange;
 mod lease;
 mod message;
 mod pool;
+mod preface;
 mod retry;
 
 use std::borrow::Cow;
@@ -30,16 +31,19 @@ use crate::snapshot::{
     Backend, BackendTls, Endpoint, IdentityHeaders, Protocol, RouteSettings, Target,
 };
 use balance::{Choice, Scales};
+use dial::Opened;
 pub(super) use error::UpstreamError;
 use exchange::{Answered, Failure, Terms, send};
 pub(super) use lease::AnswerBody;
 use lease::Lease;
 use message::Message;
-use pool::{Key, Offer, Pool};
+use pool::{Key, Line, Offer, Pool, Shelf};
 use retry::Retries;
 
 /// So many kept connections are tried before a new one is opened.
 const MOST_KEPT: usize = 8;
+/// So many that are new, for a request that none of them takes.
+const MOST_NEW: usize = 4;
 
 /// How long others may take.
 #[derive(Clone, Copy, Debug)]
@@ -305,31 +309,61 @@ impl<'a> Call<'a> {
         let (tls, limit) = (self.destination.settings.backend_tls.as_deref(), self.response);
         let key = Key { address: *address, tls: tls.map(|tls| tls.digest), offer: self.offer };
         let shelf = self.upstream.pool.shelf(key);
-        let terms = Terms { address: *address, tls: tls.is_some(), limit };
+        let may_repeat = self.may_repeat(unsent.as_ref());
+        let terms = Terms { address: *address, tls: tls.is_some(), limit, may_repeat };
+        let mut may_share = true;
         for line in std::iter::from_fn(|| shelf.take()).take(MOST_KEPT) {
-            let spare = unsent.as_ref().filter(|it| self.may_repeat(Some(it))).map(Message::copy);
-            match (send(line, unsent, terms).await, spare) {
-                (Ok(answered), _) => return Outcome::Answered(answered, *address),
-                (Err(Failure::Unsent), _) => {}
-                (Err(Failure::Failed(UpstreamError::Broken(..))), Some(spare)) => {
-                    *unsent = Some(spare);
+            match send(line, unsent, terms).await {
+                Ok(answered) => return Outcome::Answered(answered, *address),
+                Err(Failure::Unsent) => {}
+                // The next one might be the same.
+                Err(Failure::Refused) => {
+                    may_share = false;
                     break;
                 }
-                (Err(Failure::Failed(error)), _) => return Outcome::Failed(error),
+                Err(Failure::Failed(UpstreamError::Broken(..))) if may_repeat => break,
+                Err(Failure::Failed(error)) => return Outcome::Failed(error),
             }
         }
         // Seldom needed, and large: every request would carry the room for it.
-        match Box::pin(dial::open(&shelf, key, tls, self.connect)).await {
-            Err(error) => Outcome::Unreached(error),
-            Ok(line) => match send(line, unsent, terms).await {
-                Ok(answered) => Outcome::Answered(answered, *address),
-                Err(Failure::Failed(error)) => Outcome::Failed(error),
-                Err(Failure::Unsent) => {
-                    let error = "it was closed at once".to_owned();
-                    Outcome::Unreached(UpstreamError::Broken(*address, error))
+        Box::pin(self.anew(&shelf, key, terms, unsent, may_share)).await
+    }
+
+    /// On a new connection, which another request may have opened. Who opens the last one is the first on it: it is taken
+    /// by whoever takes anything.
+    async fn anew(
+        &self,
+        shelf: &Arc<Shelf>,
+        key: Key,
+        terms: Terms,
+        unsent: &mut Option<Message>,
+        mut may_share: bool,
+    ) -> Outcome {
+        let tls = self.destination.settings.backend_tls.as_deref();
+        let mut problem = "it was closed at once";
+        for left in (0..MOST_NEW).rev() {
+            may_share = may_share && left > 0;
+            let opened = dial::open(shelf, key, tls, self.connect, may_share).await;
+            let Opened { line, is_new } = match opened {
+                Ok(opened) => opened,
+                Err(error) => return Outcome::Unreached(error),
+            };
+            let may_repeat = terms.may_repeat && !is_new;
+            let is_shared = matches!(line, Line::Shared(..));
+            match send(line, unsent, Terms { may_repeat, ..terms }).await {
+                Ok(answered) => return Outcome::Answered(answered, key.address),
+                Err(Failure::Failed(UpstreamError::Broken(..))) if may_repeat => {}
+                Err(Failure::Failed(error)) => return Outcome::Failed(error),
+                Err(Failure::Unsent) if is_shared => {}
+                Err(Failure::Unsent) => break,
+                Err(Failure::Refused) if may_share => may_share = false,
+                Err(Failure::Refused) => {
+                    problem = "it refuses requests";
+                    break;
                 }
-            },
+            }
         }
+        Outcome::Unreached(UpstreamError::Broken(key.address, problem.to_owned()))
     }
 
     fn answer(

@@ -2,6 +2,7 @@
 
 mod answers;
 mod failing;
+mod going_away;
 mod names;
 mod nginx;
 

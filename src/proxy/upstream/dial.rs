@@ -13,10 +13,14 @@ use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::super::deadline::Deadline;
 use super::error::UpstreamError;
 use super::pool::{FIRST_STREAMS, Key, Line, Offer, One, Shelf, Trunk, WayBack};
+use super::preface::Prefaced;
 use crate::snapshot::BackendTls;
 
 /// What a backend may send on one stream before the client has read it.
@@ -25,26 +29,38 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// The largest head of an answer, and over HTTP/1.1 as much as is read at once.
 const LONGEST_HEAD: u32 = 64 * 1024;
+/// Whoever speaks HTTP/2 says at once how many requests it takes. If it does not, others open connections of their own.
+const PREFACE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Opens a connection, or waits for one that others are opening and that can be shared.
+/// Whose turn it is to open a connection that others may share.
+type Opening = Option<OwnedSemaphorePermit>;
+
+/// A connection, and whether it was opened for this request.
+pub(super) struct Opened {
+    pub(super) line: Line,
+    pub(super) is_new: bool,
+}
+
+/// Opens a connection, or waits for one that others are opening and that can be shared, where it may be.
 pub(super) async fn open(
     shelf: &Arc<Shelf>,
     key: Key,
     tls: Option<&BackendTls>,
     limit: Duration,
-) -> Result<Line, UpstreamError> {
+    may_share: bool,
+) -> Result<Opened, UpstreamError> {
     let opened = async {
-        let _turn = if shelf.agreed.load(Ordering::Relaxed) {
-            let turn = shelf.opening.acquire().await.ok();
+        let turn = if may_share && shelf.agreed.load(Ordering::Relaxed) {
+            let turn = shelf.opening.clone().acquire_owned().await.ok();
             if let Some(line) = shelf.share() {
-                return Ok(line);
+                return Ok(Opened { line, is_new: false });
             }
             // It speaks HTTP/1.1, as turned out meanwhile: then there is nothing to wait for.
             turn.filter(|_| shelf.agreed.load(Ordering::Relaxed))
         } else {
             None
         };
-        connect(shelf, key, tls).await
+        connect(shelf, key, tls, turn).await.map(|line| Opened { line, is_new: true })
     };
     let opened = tokio::time::timeout(limit, opened).await;
     opened.unwrap_or(Err(UpstreamError::ConnectTimeout(key.address)))
@@ -54,13 +70,15 @@ async fn connect(
     shelf: &Arc<Shelf>,
     key: Key,
     tls: Option<&BackendTls>,
+    turn: Opening,
 ) -> Result<Line, UpstreamError> {
     let address = key.address;
     let broken = |error: std::io::Error| UpstreamError::Connect(address, error.to_string());
     let stream = TcpStream::connect(address).await.map_err(broken)?;
     prepare(&stream);
     let Some(tls) = tls else {
-        return converse(shelf, stream, key.offer == Offer::Http2, address).await;
+        let turn = (key.offer == Offer::Http2).then_some(turn);
+        return converse(shelf, stream, turn, address).await;
     };
     let connector = shelf.connector.get_or_init(|| connector(&tls.config, key.offer));
     let stream = connector.connect(tls.name.clone(), stream).await;
@@ -71,7 +89,7 @@ async fn connect(
         return Err(UpstreamError::Tls(address, problem));
     }
     shelf.agreed.store(agreed, Ordering::Relaxed);
-    converse(shelf, stream, agreed, address).await
+    converse(shelf, stream, agreed.then_some(turn), address).await
 }
 
 /// A peer that is gone without a word is noticed by TCP: servers of gRPC end connections on which HTTP/2 pings come often.
@@ -98,13 +116,16 @@ fn connector(config: &Arc<ClientConfig>, offer: Offer) -> TlsConnector {
 async fn converse<S>(
     shelf: &Arc<Shelf>,
     stream: S,
-    http2: bool,
+    http2: Option<Opening>,
     address: SocketAddr,
 ) -> Result<Line, UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let line = if http2 { shared(shelf, stream).await } else { alone(shelf, stream).await };
+    let line = match http2 {
+        Some(turn) => shared(shelf, stream, turn).await,
+        None => alone(shelf, stream).await,
+    };
     line.map_err(|error| UpstreamError::Connect(address, error.to_string()))
 }
 
@@ -134,7 +155,7 @@ where
     Ok(Line::One(One { sender, way_back }))
 }
 
-async fn shared<S>(shelf: &Arc<Shelf>, stream: S) -> Result<Line, hyper::Error>
+async fn shared<S>(shelf: &Arc<Shelf>, stream: S, mut turn: Opening) -> Result<Line, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -145,14 +166,26 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(LONGEST_HEAD);
+    let (stream, mut preface) = Prefaced::new(stream);
     let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
     let (trunk, first) = Trunk::begin(sender);
     let (driven, closing) = (Arc::downgrade(&trunk), shelf.closing.clone());
     tokio::spawn(async move {
+        let (mut patience, latest) = (Deadline::default(), Instant::now() + PREFACE_WITHIN);
+        let mut is_limited = false;
         let ended = poll_fn(|context| {
             let ended = Pin::new(&mut connection).poll(context);
-            if let Some(trunk) = driven.upgrade().filter(|_| ended.is_pending()) {
-                trunk.limited_to(connection.current_max_send_streams());
+            is_limited = is_limited || Pin::new(&mut preface).poll(context).is_ready();
+            match driven.upgrade() {
+                Some(trunk) if ended.is_ready() => trunk.end(),
+                Some(trunk) if is_limited => {
+                    trunk.limited_to(connection.current_max_send_streams());
+                }
+                _ => {}
+            }
+            let is_settled = is_limited || ended.is_ready();
+            if turn.is_some() && (is_settled || patience.poll(latest, context).is_ready()) {
+                turn = None;
             }
             ended
         });

@@ -34,6 +34,8 @@ pub(in super::super) enum UpstreamError {
     Broken(SocketAddr, String),
     #[error("{0} answers in a transfer coding other than chunked")]
     Coding(SocketAddr),
+    #[error("{0} did not take the request, and some of its body is gone")]
+    Refused(SocketAddr),
     #[error("{0} switched protocols unasked")]
     Unasked(SocketAddr),
     #[error("{0} answers a WebSocket with neither a switch nor an error")]
@@ -57,6 +59,7 @@ impl UpstreamError {
             | Self::Tls(..)
             | Self::Broken(..)
             | Self::Coding(_)
+            | Self::Refused(_)
             | Self::Unasked(_)
             | Self::Unswitched(_)
             | Self::Header(_) => StatusCode::BAD_GATEWAY,

@@ -40,6 +40,12 @@ impl Message {
         }
     }
 
+    /// A copy of what was not looked at, if nothing of its body is gone.
+    pub(super) fn again(self) -> Option<Self> {
+        // Its client was asked for it already.
+        Some(Self { body: self.body.again()?, expects: false, ..self })
+    }
+
     /// Whether it may be sent twice (RFC 9110, 9.2.2), and is all there to be sent twice.
     pub(super) fn is_repeatable(&self) -> bool {
         const IDEMPOTENT: &[Method] = &[

@@ -121,14 +121,23 @@ impl WayBack {
 pub(super) struct Trunk {
     sender: http2::SendRequest<RequestBody>,
     streams: AtomicUsize,
-    /// What the backend allows.
+    /// What the backend allows, as far as it has said so.
     limit: AtomicUsize,
+    /// It takes no more, whatever is still on its way on it.
+    ended: AtomicBool,
     /// Since somebody last looked.
     used: AtomicBool,
 }
 
 /// One request's part of an HTTP/2 connection.
 pub(super) struct Stream(Arc<Trunk>);
+
+impl Stream {
+    /// The connection takes no more.
+    pub(super) fn ends_its_trunk(&self) {
+        self.0.end();
+    }
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -139,17 +148,29 @@ impl Drop for Stream {
 impl Trunk {
     /// A connection, and its first stream.
     pub(super) fn begin(sender: http2::SendRequest<RequestBody>) -> (Arc<Self>, Line) {
-        let (streams, limit) = (AtomicUsize::new(1), AtomicUsize::new(MOST_STREAMS));
-        let trunk = Self { sender: sender.clone(), streams, limit, used: AtomicBool::new(true) };
-        let trunk = Arc::new(trunk);
+        let trunk = Arc::new(Self {
+            sender: sender.clone(),
+            streams: AtomicUsize::new(1),
+            limit: AtomicUsize::new(FIRST_STREAMS),
+            ended: AtomicBool::new(false),
+            used: AtomicBool::new(true),
+        });
         (trunk.clone(), Line::Shared(sender, Stream(trunk)))
     }
 
-    /// What the backend allows, as far as it has said so.
+    /// What the backend allows, as it has said.
     pub(super) fn limited_to(&self, streams: usize) {
-        if streams > FIRST_STREAMS {
-            self.limit.store(streams, Ordering::Relaxed);
-        }
+        self.limit.store(streams, Ordering::Relaxed);
+    }
+
+    /// It takes no more.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        // Long before hyper knows that it is closed, it may take nothing more (RFC 9113, 6.8).
+        self.ended.load(Ordering::Relaxed) || self.sender.is_closed()
     }
 
     /// A stream, if there is room for one.
@@ -167,8 +188,8 @@ impl Trunk {
 pub(super) struct Shelf {
     resting: Mutex<Vec<(One, Instant)>>,
     trunks: Mutex<Vec<Arc<Trunk>>>,
-    /// Where requests will share a connection, one of them opens it and the others wait.
-    pub(super) opening: Semaphore,
+    /// Where requests will share a connection, one of them opens it, and the others wait until it is known for how many.
+    pub(super) opening: Arc<Semaphore>,
     /// Over TLS: whether HTTP/2 was agreed on, the last time.
     pub(super) agreed: AtomicBool,
     pub(super) connector: OnceLock<TlsConnector>,
@@ -182,7 +203,7 @@ impl Shelf {
             closing,
             resting: Mutex::default(),
             trunks: Mutex::default(),
-            opening: Semaphore::new(1),
+            opening: Arc::new(Semaphore::new(1)),
             agreed: AtomicBool::new(offer != Offer::Http1),
             connector: OnceLock::new(),
         }
@@ -207,7 +228,7 @@ impl Shelf {
     /// A stream on a connection that is there.
     pub(super) fn share(&self) -> Option<Line> {
         let mut trunks = self.trunks();
-        trunks.retain(|trunk| !trunk.sender.is_closed());
+        trunks.retain(|trunk| !trunk.is_over());
         trunks.iter().find_map(Trunk::stream)
     }
 
@@ -223,7 +244,7 @@ impl Shelf {
         let is_unused = |trunk: &mut Arc<Trunk>| {
             let used = trunk.used.swap(false, Ordering::Relaxed);
             let busy = used || trunk.streams.load(Ordering::Acquire) > 0;
-            trunk.sender.is_closed() || !busy
+            trunk.is_over() || !busy
         };
         // To let go of a connection wakes its task: not while others want the lists.
         let resting: Vec<_> = self.resting().extract_if(.., is_old).collect();
