@@ -32,7 +32,7 @@ use super::sessions::Sessions;
 use super::settings::ListenerSettings;
 use super::tls::{HandshakeError, accept};
 use super::traffic::RateLimits;
-use super::turn::{CLOSING, LONG_ANSWERS, Turn};
+use super::turn::{LONG_ANSWERS, Turn};
 use super::upstream::{Timeouts, Upstream};
 use super::worker::Worker;
 use crate::lookup::{Lookups, NameLookup};
@@ -143,7 +143,7 @@ impl Proxy {
                 sessions: sessions.clone(),
                 chains: chains.clone(),
                 handshakes: Turn::new(Duration::ZERO),
-                closing: Turn::new(CLOSING),
+                closing: Turn::of_closing(),
                 long: Turn::new(LONG_ANSWERS),
                 places: places.clone(),
                 connections: connections.clone(),

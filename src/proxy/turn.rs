@@ -5,6 +5,7 @@
 //! line, of which the first alone is polled again, once the worker has looked who else has something to say.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,7 +16,9 @@ use tokio::time::Instant;
 
 /// What a worker's connections that have ended may take in a row to be closed. What was on its way on them and is not read
 /// any more may be megabytes, which the kernel gives back then.
-pub(super) const CLOSING: Duration = Duration::from_micros(50);
+const CLOSING: Duration = Duration::from_micros(50);
+/// Connections that wait to be closed have their room and their descriptors: no more of them than are closed soon.
+const CROWD: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 /// What may be written in a row of a worker's long answers.
 pub(super) const LONG_ANSWERS: Duration = Duration::from_micros(100);
@@ -30,6 +33,8 @@ pub(super) fn put_off(context: &mut Context<'_>) {
 #[derive(Debug)]
 pub(super) struct Turn {
     longest: Duration,
+    /// Of those who wait: with each of these crowds the turn is as long again.
+    crowd: Option<NonZeroUsize>,
     state: Mutex<State>,
 }
 
@@ -55,7 +60,18 @@ pub(super) struct Sharer {
 
 impl Turn {
     pub(super) fn new(longest: Duration) -> Arc<Self> {
-        Arc::new(Self { longest, state: Mutex::default() })
+        Arc::new(Self { longest, crowd: None, state: Mutex::default() })
+    }
+
+    /// Of what takes up room while it waits: the more there are, the more have their turn.
+    pub(super) fn of_closing() -> Arc<Self> {
+        Arc::new(Self { longest: CLOSING, crowd: Some(CROWD), state: Mutex::default() })
+    }
+
+    fn is_left(&self, state: &State) -> bool {
+        let crowds = self.crowd.map_or(0, |crowd| state.line.len() / crowd);
+        let times = u32::try_from(crowds).unwrap_or(u32::MAX).saturating_add(1);
+        state.spent <= self.longest.saturating_mul(times)
     }
 
     pub(super) fn sharer(self: &Arc<Self>) -> Sharer {
@@ -97,7 +113,7 @@ impl Turn {
     fn call(self: &Arc<Self>) {
         let mut state = self.state();
         let Some((_, first)) = state.line.front() else { return };
-        if state.spent <= self.longest {
+        if self.is_left(&state) {
             let first = first.clone();
             drop(state);
             return first.wake();
@@ -168,7 +184,7 @@ impl Sharer {
             }
             return may_go;
         }
-        if state.line.is_empty() && state.spent <= self.turn.longest {
+        if state.line.is_empty() && self.turn.is_left(&state) {
             return true;
         }
         state.tickets = state.tickets.wrapping_add(1);
@@ -220,7 +236,11 @@ mod tests {
 
     /// Has some each keep the worker busy once, and says how many did so between two turns of somebody else.
     async fn most_in_a_row(some: usize, longest: Duration) -> usize {
-        let (turn, done) = (Turn::new(longest), Arc::new(AtomicUsize::new(0)));
+        most_of(some, Turn::new(longest)).await
+    }
+
+    async fn most_of(some: usize, turn: Arc<Turn>) -> usize {
+        let done = Arc::new(AtomicUsize::new(0));
         for _ in 0..some {
             let (turn, done) = (turn.clone(), done.clone());
             tokio::spawn(async move {
@@ -247,6 +267,14 @@ mod tests {
         assert!((1..=4).contains(&most), "{most}");
         assert_eq!(most_in_a_row(20, Duration::ZERO).await, 1);
         assert_eq!(most_in_a_row(20, Duration::from_secs(60)).await, 20);
+    }
+
+    #[tokio::test]
+    async fn the_longer_the_line_the_longer_the_turn_where_waiting_takes_up_room() {
+        let crowd = NonZeroUsize::new(10);
+        let turn = |crowd| Arc::new(Turn { longest: LONG, crowd, state: Mutex::default() });
+        assert!(most_of(100, turn(None)).await <= 4);
+        assert!(most_of(100, turn(crowd)).await >= 8);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::super::body::RequestBody;
 use super::super::deadline::Deadline;
-use super::super::turn::{CLOSING, Turn};
+use super::super::turn::Turn;
 use crate::identity::Fingerprint;
 
 /// Connections at rest for each address; further ones are closed.
@@ -276,7 +276,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(idle: Duration) -> Self {
-        let closing = Turn::new(CLOSING);
+        let closing = Turn::of_closing();
         Self { shelves: Mutex::default(), idle, is_swept: AtomicBool::new(false), closing }
     }
 
