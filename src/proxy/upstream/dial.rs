@@ -16,11 +16,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_util::io::InspectReader;
 
 use super::super::deadline::Deadline;
 use super::error::UpstreamError;
 use super::pool::{FIRST_STREAMS, Key, Line, Offer, One, Shelf, Trunk, WayBack};
-use super::preface::Prefaced;
+use super::preface::Preface;
 use crate::snapshot::BackendTls;
 
 /// What a backend may send on one stream before the client has read it.
@@ -166,7 +167,8 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(LONGEST_HEAD);
-    let (stream, mut preface) = Prefaced::new(stream);
+    let (mut preface, mut told) = Preface::new();
+    let stream = InspectReader::new(stream, move |octets: &[u8]| preface.read(octets));
     let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
     let (trunk, first) = Trunk::begin(sender);
     let (driven, closing) = (Arc::downgrade(&trunk), shelf.closing.clone());
@@ -175,7 +177,8 @@ where
         let mut is_limited = false;
         let ended = poll_fn(|context| {
             let ended = Pin::new(&mut connection).poll(context);
-            is_limited = is_limited || Pin::new(&mut preface).poll(context).is_ready();
+            // What was read of it has been heeded by now.
+            is_limited = is_limited || Pin::new(&mut told).poll(context).is_ready();
             match driven.upgrade() {
                 Some(trunk) if ended.is_ready() => trunk.end(),
                 Some(trunk) if is_limited => {
