@@ -34,6 +34,9 @@ use crate::lookup::Lookups;
 use crate::snapshot::{PathPattern, Route, RouteSettings, Snapshot, SnapshotStore};
 use crate::telemetry::{AccessLog, Metrics};
 
+/// So many times the streams of a connection come at most before its client can know that no more are wanted.
+const UNTOLD: usize = 8;
+
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -110,10 +113,12 @@ impl Line {
         most != 0 && connection.requests.begun() + 1 >= most
     }
 
-    /// Whether a client goes on over HTTP/2 as if it had not been told to go: what was on its way meanwhile is less.
+    /// Whether a client goes on over HTTP/2 as if it had not been told to go. No more than the streams it may have are on
+    /// their way when it is told, but that may be a moment later, and whoever does as it is told loses nothing.
     fn is_too_many(&self, connection: &Connection) -> bool {
         let limits = &self.settings.limits;
-        let most = limits.requests_per_connection.saturating_add(limits.http2.streams as usize);
+        let meanwhile = (limits.http2.streams as usize).saturating_mul(UNTOLD);
+        let most = limits.requests_per_connection.saturating_add(meanwhile);
         limits.requests_per_connection != 0 && connection.requests.begun() >= most
     }
 

@@ -90,7 +90,9 @@ impl Permitted {
 
     /// What a body asks before it gives anything.
     pub(super) fn vigil(self: &Arc<Self>, body: &impl Body, watch: Option<Watch>) -> Option<Vigil> {
-        (!body.is_end_stream()).then(|| watch.map_or_else(|| Vigil::Later(self.clone()), Vigil::of))
+        (!body.is_end_stream()).then(|| {
+            watch.map_or_else(|| Vigil::Later(self.clone()), |watch| Vigil::now(watch, None))
+        })
     }
 
     fn watched(self: &Arc<Self>, due: Instant) -> Watch {
@@ -157,9 +159,9 @@ pub(super) enum Vigil {
 }
 
 impl Vigil {
-    fn of(watch: Watch) -> Self {
+    fn now(watch: Watch, asked: Option<Comes>) -> Self {
         let ends = Box::pin(watch.ends.clone().cancelled_owned());
-        Self::Now { ends, asked: None, _watch: watch }
+        Self::Now { ends, asked, _watch: watch }
     }
 
     /// Whether its permit has ended.
@@ -170,10 +172,7 @@ impl Vigil {
             }
             let watch = permitted.watched(permitted.at);
             let first = Box::pin(watch.asked.clone().cancelled_owned());
-            *self = Self::of(watch);
-            if let Self::Now { asked, .. } = self {
-                *asked = Some(first);
-            }
+            *self = Self::now(watch, Some(first));
         }
         let Self::Now { ends, asked, .. } = self else { return Poll::Ready(false) };
         if ends.as_mut().poll(context).is_ready() {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::support::clients::{Go, code, curl, user};
 use super::support::key_server::{KeyServer, Shown};
-use super::support::manifests::{config_map, policy, service};
+use super::support::manifests::{config_map, policy, route_policy, service};
 use super::support::pki::{Ca, leaf};
 use super::support::server::wait;
 use super::support::tls::{Client, Reply, request};
@@ -432,6 +432,22 @@ fn whatever_a_service_says_but_yes_admits_nobody() {
     server.delete("verify.yaml");
     assert_eq!(with("alice").code(), "503.95");
     server.said(&["Service web/verify does not exist", "503.95"]);
+}
+
+#[test]
+fn a_request_ends_in_time_while_somebody_is_asked_about_it() {
+    let verifier = Verifier::start();
+    let site = asking(&verifier, "");
+    site.write("route.yaml", &route_policy("app", "app", "timeouts: {request: 300ms}"));
+    let server = site.start();
+    let started = Instant::now();
+    let options = ["-H", "Cookie: session=slow"];
+    let reply = curl(&site, server.https, "-", "app.test", "/", &options);
+    // The service itself has a second.
+    assert_eq!(
+        (reply.code().as_str(), started.elapsed() < Duration::from_millis(900)),
+        ("504", true)
+    );
 }
 
 #[test]

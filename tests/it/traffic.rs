@@ -591,6 +591,25 @@ fn answers_with_trailers_are_not_requests_that_were_taken_back() {
 }
 
 #[test]
+fn answers_that_a_backend_breaks_off_are_not_requests_that_were_taken_back() {
+    // A chunk's length that is none, after one that is.
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n".to_vec();
+    let origin = Origin::start(&[("/", vec![head, b"none\r\n".to_vec()])]);
+    let (_site, server) = site_of(&origin, "timeouts: {request: 60s}");
+    let mut client = H2::plain(server.http, &[]).unwrap();
+    for request in 0..250 {
+        let stream = 2 * request + 1;
+        let head = get("open.test", "/");
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &head)).unwrap();
+        assert_eq!(client.outcome(stream), Some(200), "{request}");
+        origin.go_on.send(()).unwrap();
+        assert_eq!(client.outcome(stream), None, "it is reset");
+    }
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 501, &get("open.test", "/"))).unwrap();
+    assert_eq!(client.outcome(501), Some(200), "the connection goes on");
+}
+
+#[test]
 fn a_websocket_may_be_silent_for_as_long_as_the_route_says() {
     let (_site, server) = site("timeouts: {idle: 300ms}");
     let mut stream = TcpStream::connect(server.http).unwrap();
