@@ -1,7 +1,5 @@
 //! External services that are asked about requests (forward-auth). Asked anew for each; whatever goes wrong admits nobody.
 
-use std::borrow::Cow;
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +12,7 @@ use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use super::names::{NameError, NameLookup};
 use crate::auth::{AnswerError, ExternalAnswer, ExternalQuestion, RequestHead};
@@ -180,34 +179,18 @@ fn merge_cookies(headers: &mut HeaderMap) -> Result<(), http::Error> {
 fn describe(head: &RequestHead, headers: &mut HeaderMap) -> Result<(), http::Error> {
     let proto = if head.https { "https" } else { "http" };
     let client = head.client.to_canonical().to_string();
+    // Beyond ASCII, readers of a field take octets for different letters, or the request for malformed.
+    let target = utf8_percent_encode(head.target.as_str(), CONTROLS).to_string();
     for (name, value) in [
         ("x-forwarded-method", HeaderValue::from_str(head.method.as_str())?),
         ("x-forwarded-proto", HeaderValue::from_static(proto)),
         ("x-forwarded-host", head.host.clone()),
-        ("x-forwarded-uri", HeaderValue::try_from(escaped(head.target.as_str()).as_ref())?),
+        ("x-forwarded-uri", HeaderValue::try_from(target)?),
         ("x-forwarded-for", HeaderValue::from_str(&client)?),
     ] {
         headers.insert(HeaderName::from_static(name), value);
     }
     Ok(())
-}
-
-/// What is beyond ASCII in escapes, as RFC 3986 has it: readers of a field take such octets for different letters, or the
-/// request for malformed.
-fn escaped(target: &str) -> Cow<'_, str> {
-    if target.is_ascii() {
-        return Cow::Borrowed(target);
-    }
-    let mut out = String::with_capacity(target.len() * 2);
-    for octet in target.bytes() {
-        if octet.is_ascii() {
-            out.push(char::from(octet));
-        } else {
-            // Writing to a String cannot fail.
-            let _written = write!(out, "%{octet:02X}");
-        }
-    }
-    Cow::Owned(out)
 }
 
 #[cfg(test)]
